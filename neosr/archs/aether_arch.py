@@ -184,9 +184,7 @@ class AetherNet(nn.Module):
         super().__init__()
         _warn_unknown(unknown)
         scale = _scale_or_default(scale)
-        _check(
-            in_chans, embed_dim, depths, mlp_ratio, lk_kernel, sk_kernel, drop_rate, drop_path_rate, img_range
-        )
+        _check(in_chans, embed_dim, depths, mlp_ratio, lk_kernel, sk_kernel, drop_rate, drop_path_rate, img_range)
 
         self.scale = scale
         self.img_range = img_range
@@ -205,9 +203,7 @@ class AetherNet(nn.Module):
                     AetherBlock(
                         embed_dim,
                         hidden,
-                        FusedConv(embed_dim, lk_kernel)
-                        if fused_init
-                        else ReparamConv(embed_dim, lk_kernel, sk_kernel),
+                        FusedConv(embed_dim, lk_kernel) if fused_init else ReparamConv(embed_dim, lk_kernel, sk_kernel),
                         drop_rate,
                         next(path_rates),
                     )
@@ -334,15 +330,13 @@ def _check(
         f"an odd integer up to lk_kernel, {lk_kernel}",
     )
     require(number(drop_rate) and 0 <= drop_rate < 1, "drop_rate", drop_rate, "0 up to below 1")
-    require(
-        number(drop_path_rate) and 0 <= drop_path_rate < 1, "drop_path_rate", drop_path_rate, "0 up to below 1"
-    )
+    require(number(drop_path_rate) and 0 <= drop_path_rate < 1, "drop_path_rate", drop_path_rate, "0 up to below 1")
     require(number(img_range) and img_range > 0, "img_range", img_range, "a number above 0")
 
 
 def _warn_unknown(unknown: dict[str, object]) -> None:
     """neosr passes [network_g] as it stands, so a misspelt `fused_init` would be lost without a word."""
-    known = [name for name in (AetherNet.__init__.__kwdefaults__ or {})]
+    known = list(AetherNet.__init__.__kwdefaults__ or {})
     for name in unknown:
         nearest = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"

@@ -1,0 +1,87 @@
+"""What can go wrong, as one hierarchy. A command prints one line and ends with `exit_code`.
+
+AetherDeployError            1   anything known
+├── CheckpointError              a file that cannot be read as an AetherNet checkpoint
+├── ReparameterizationError      two branches that are not one convolution
+├── ConfigError                  an options or configuration file with wrong content
+├── ImageError                   a picture that cannot be read or written
+├── ExportError                  a network that could not be written as ONNX
+├── RunnerError                  an artifact that cannot be run here, or ran with a wrong shape
+├── ManifestError                an artifact that is not the one its manifest describes
+├── EngineError                  a TensorRT engine that could not be built or loaded
+├── NeosrError                   a neosr run that failed, or that left no receipt
+└── ParityError              3   outputs that differ by more than the tolerance
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aether_deploy.parity import ParityReport
+
+__all__ = [
+    "AetherDeployError",
+    "CheckpointError",
+    "ConfigError",
+    "EngineError",
+    "ExportError",
+    "ImageError",
+    "ManifestError",
+    "NeosrError",
+    "ParityError",
+    "ReparameterizationError",
+    "RunnerError",
+]
+
+
+class AetherDeployError(Exception):
+    """Base of all known errors; the message says what was seen, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class CheckpointError(AetherDeployError):
+    """A file that cannot be read as an AetherNet checkpoint."""
+
+
+class ReparameterizationError(AetherDeployError):
+    """Two branches that are not one convolution."""
+
+
+class ConfigError(AetherDeployError):
+    """An options or configuration file with wrong content."""
+
+
+class ImageError(AetherDeployError):
+    """A picture that cannot be read or written."""
+
+
+class ExportError(AetherDeployError):
+    """A network that could not be written as ONNX."""
+
+
+class RunnerError(AetherDeployError):
+    """An artifact that cannot be run here, or was asked for a shape that it has not."""
+
+
+class ManifestError(AetherDeployError):
+    """An artifact that is not the one its manifest describes."""
+
+
+class EngineError(AetherDeployError):
+    """A TensorRT engine that could not be built or loaded."""
+
+
+class NeosrError(AetherDeployError):
+    """A neosr run that failed, or that left no receipt."""
+
+
+class ParityError(AetherDeployError):
+    """Outputs that differ by more than the tolerance; `report` holds the figures."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, report: ParityReport) -> None:
+        super().__init__(message)
+        self.report = report

@@ -1,0 +1,94 @@
+"""`python -m aether_deploy.inspect`: what a checkpoint or an ONNX file is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aether_deploy import cli
+
+
+@click.command(cls=cli.Command, name="inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@cli.checkpoint_options
+@cli.json_option
+def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
+    """Says what FILE is: a checkpoint, a neosr experiment's folder, or an ONNX file."""
+    with cli.progress("inspect"):
+        found = inspect_onnx(file) if file.suffix == ".onnx" else inspect_checkpoint(file, param_key, img_range, opt)
+    if as_json:
+        cli.print_json(found)
+    else:
+        out = cli.console()
+        for key, value in found.items():
+            shown = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+            out.print(f"{key:12} {shown}", markup=False)
+    onward = ("parity", file, "OTHER") if file.suffix == ".onnx" else ("export", file)
+    cli.next_command("python", "-m", f"aether_deploy.{onward[0]}", *onward[1:], as_json=as_json)
+
+
+def inspect_checkpoint(file: Path, param_key: str, img_range: float | None, opt: Path | None) -> dict[str, Any]:
+    """What the weights show.
+
+    Raises:
+        CheckpointError, ConfigError: see `load_checkpoint`.
+    """
+    from aether_deploy.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(file, param_key=param_key, img_range=img_range, options=opt)
+    return {
+        "file": str(checkpoint.path),
+        "kind": "checkpoint",
+        "summary": checkpoint.spec.describe(),
+        "param_key": checkpoint.param_key,
+        "dtype": checkpoint.dtype,
+        "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
+        "network": checkpoint.spec.as_dict(),
+        "sha256": checkpoint.sha256,
+    }
+
+
+def inspect_onnx(file: Path) -> dict[str, Any]:
+    """Ends, opset, operators and metadata of an ONNX file, and whether it is the one its manifest describes.
+
+    Raises:
+        RunnerError: not there, or no ONNX.
+        ManifestError: see `verify_artifact`.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from aether_deploy.checkpoint import sha256_of
+    from aether_deploy.errors import RunnerError
+    from aether_deploy.manifest import verify_artifact
+
+    try:
+        model = onnx.load(file)
+    except (OSError, DecodeError) as error:
+        raise RunnerError(f"{file}: cannot be read as ONNX ({error}); check the path, or export it again") from error
+
+    def end(value: onnx.ValueInfoProto) -> str:
+        tensor = value.type.tensor_type
+        dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
+        return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({dims})"
+
+    manifest = verify_artifact(file)
+    return {
+        "file": str(file),
+        "kind": "onnx",
+        "opset": next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0),
+        "inputs": {value.name: end(value) for value in model.graph.input},
+        "outputs": {value.name: end(value) for value in model.graph.output},
+        "nodes": len(model.graph.node),
+        "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
+        "metadata": {item.key: item.value for item in model.metadata_props},
+        "manifest": "none" if manifest is None else "sha256 matches",
+        "sha256": sha256_of(file),
+    }
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m aether_deploy.inspect")
