@@ -87,7 +87,7 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy)
 @click.version_option(package_name="aether-deploy")
 def main() -> None:
     """Deploys AetherNet checkpoints: fuse, prove, export, run.

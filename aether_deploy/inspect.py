@@ -65,6 +65,7 @@ def inspect_onnx(file: Path) -> dict[str, Any]:
     from aether_deploy.errors import RunnerError
     from aether_deploy.manifest import verify_artifact
 
+    manifest = verify_artifact(file) if file.is_file() else None
     try:
         model = onnx.load(file)
     except (OSError, DecodeError) as error:
@@ -75,7 +76,6 @@ def inspect_onnx(file: Path) -> dict[str, Any]:
         dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
         return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({dims})"
 
-    manifest = verify_artifact(file)
     return {
         "file": str(file),
         "kind": "onnx",

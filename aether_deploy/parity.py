@@ -65,13 +65,15 @@ class Tolerance:
     min_psnr: float
 
 
-# One row a precision. Measured on the packaged sample and on small, medium and large with random weights
-# (worst case of all): see benchmarks/README.md.
+# One row a precision. What is right was measured on the packaged sample, on small, medium and large, and on
+# tiny networks whose every parameter is random (the worst); what is wrong, on the sample with one block of
+# four damaged: LayerNorm eps 1e-5 for 1e-6 (the least visible) errs by 1e-4 at most and 4e-5 on average, a
+# small kernel shifted by one pixel by 2e-3, dropped by 6e-3.
 TOLERANCES: dict[str, Tolerance] = {
-    # The fused network, its weights rounded to float32, run in float64: 8e-9 measured.
-    "fp64": Tolerance(max_abs=1e-7, mean_abs=2e-8, min_psnr=150),
-    # Float32 arithmetic in another order: 1e-6 measured; a missing small kernel gives 3e-3.
-    "fp32": Tolerance(max_abs=1e-5, mean_abs=1e-6, min_psnr=110),
+    # The fused network, its weights rounded to float32, run in float64: right is below 2e-7, 3e-8 on average.
+    "fp64": Tolerance(max_abs=1e-6, mean_abs=1e-7, min_psnr=140),
+    # Float32 arithmetic in another order: right is below 4e-6, 3e-7 on average.
+    "fp32": Tolerance(max_abs=2e-5, mean_abs=1e-6, min_psnr=110),
 }
 
 
@@ -257,7 +259,8 @@ def compare(expected: Array, actual: Array) -> Figures:
     """
     if expected.shape != actual.shape:
         raise ValueError(f"shapes differ: {expected.shape} and {actual.shape}")
-    difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN, which no gate passes
+        difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
     mse = float(np.mean(difference**2))
     levels = np.abs(_to_levels(actual) - _to_levels(expected))
     return Figures(

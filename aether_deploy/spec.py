@@ -219,7 +219,8 @@ def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 def _scale(state_dict: Mapping[str, Tensor]) -> int:
     scale = 1
-    for key in sorted(key for key in state_dict if re.fullmatch(r"upsample\.\d+\.weight", key)):
+    for number in sorted({match[1] for key in state_dict if (match := re.match(r"upsample\.(\d+)\.", key))}):
+        key = f"upsample.{number}.weight"
         channels = _shape(state_dict, key)[0]
         if channels not in _FACTOR_OF_CHANNELS:
             allowed = " or ".join(map(str, _FACTOR_OF_CHANNELS))

@@ -1,0 +1,39 @@
+# make demo   the whole pipeline on the packaged sample, from nothing
+# make test   lint and every test, from nothing
+PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off
+
+.PHONY: setup demo test lint benchmark
+
+setup: $(VENV)/.demo
+
+$(VENV)/.created:
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(v < (3, 12) and f'error: {sys.executable} is Python {v[0]}.{v[1]}; 3.12 is needed: make PYTHON=/path/to/python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "installing aether-deploy; torch with its CUDA packages is about 5 GB on disk"
+	$(PIP) --quiet -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "installing aether-deploy and what its tests need, neosr included; about 6 GB on disk"
+	$(PIP) --quiet -e ".[test,lint]"
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m aether_deploy.demo
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+benchmark: $(VENV)/.test
+	$(BIN)/python -m benchmarks.pipeline

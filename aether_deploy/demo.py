@@ -1,0 +1,114 @@
+"""`python -m aether_deploy.demo`: the whole pipeline on the packaged sample and a packaged photo."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aether_deploy import cli
+
+if TYPE_CHECKING:
+    from aether_deploy.parity import ParityReport
+
+SAMPLE = Path(__file__).resolve().parent / "samples" / "2x_aether_sample.pth"
+
+
+@click.command(cls=cli.Command, name="demo", context_settings={"show_default": True})
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", default="demo", help="Folder for the files."
+)
+@cli.json_option
+def command(output: Path, as_json: bool) -> None:
+    """Reads the packaged checkpoint, fuses it, exports it, proves each step, and upscales a photo."""
+    with cli.progress("demo"):
+        from aether_deploy import pipeline
+        from aether_deploy.checkpoint import load_checkpoint
+        from aether_deploy.fuse import default_output, fuse_checkpoint
+
+        checkpoint = load_checkpoint(SAMPLE)
+        rows: list[tuple[Path, ParityReport, float]] = []
+        started = time.perf_counter()
+        fused = fuse_checkpoint(checkpoint, output / default_output(checkpoint).name)
+        assert fused.report is not None  # the sample is unfused
+        rows.append((fused.output, fused.report, time.perf_counter() - started))
+        started = time.perf_counter()
+        artifacts = pipeline.export_model(checkpoint, pipeline.ExportOptions(output=output))
+        seconds = time.perf_counter() - started
+        rows += [(artifact.path, artifact.report, seconds / len(artifacts)) for artifact in artifacts]
+        photo = _upscale_photo(artifacts[0].path, output)
+
+    out = cli.console(stderr=as_json)
+    out.print(f"read {SAMPLE.name}: {checkpoint.spec.describe()}, trained in neosr")
+    out.print(_table(rows, output))
+    out.print(
+        f"chelsea, {photo['lr']} -> {photo['sr']}: "
+        f"PSNR {photo['psnr']:.2f} dB, bicubic {photo['psnr_bicubic']:.2f} dB\n"
+        f"pictures: {output / 'chelsea_aether.png'} beside {output / 'chelsea_bicubic.png'}"
+    )
+    if as_json:
+        files = [{"file": str(path), "parity": report.as_dict()} for path, report, _ in rows]
+        cli.print_json({"files": files, "photo": photo})
+    cli.next_command(
+        "python",
+        "-m",
+        "aether_deploy.upscale",
+        artifacts[0].path,
+        output / "chelsea_lr.png",
+        "--overwrite",
+        as_json=as_json,
+    )
+
+
+def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
+    """Halves a photo, brings it back with the network and with bicubic, and measures both against it."""
+    from aether_deploy.images import PHOTOS, bicubic, read_image, write_image
+    from aether_deploy.parity import compare
+    from aether_deploy.runners import open_runner
+
+    truth = read_image(PHOTOS / "chelsea.png")
+    height, width = truth.shape[2:]
+    lr = bicubic(truth, width // 2, height // 2)
+    pictures = {"lr": lr, "aether": open_runner(model).run(lr), "bicubic": bicubic(lr, width, height)}
+    for name, picture in pictures.items():
+        write_image(folder / f"chelsea_{name}.png", picture)
+    psnr = {name: compare(truth, read_image(folder / f"chelsea_{name}.png")).psnr for name in ("aether", "bicubic")}
+    return {
+        "lr": f"{width // 2}x{height // 2}",
+        "sr": f"{width}x{height}",
+        "psnr": psnr["aether"],
+        "psnr_bicubic": psnr["bicubic"],
+    }
+
+
+def _table(rows: list[tuple[Path, ParityReport, float]], folder: Path) -> object:
+    from rich.table import Table
+
+    table = Table(
+        "file",
+        "MB",
+        "cases",
+        "max abs error",
+        "allowed",
+        "PSNR dB",
+        "seconds",
+        title=f"in {folder}, each reloaded from disk and compared with the network as trained",
+    )
+    for path, report, seconds in rows:
+        figures = report.overall
+        table.add_row(
+            path.name,
+            f"{path.stat().st_size / 1e6:.1f}",
+            f"{len(report.results)} ✓",
+            f"{figures.max_abs:.1e}",
+            f"{report.tolerance.max_abs:.0e}",
+            f"{figures.psnr:.0f}",
+            f"{seconds:.1f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m aether_deploy.demo")

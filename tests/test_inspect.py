@@ -1,0 +1,37 @@
+"""`inspect` on what the pipeline reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import Ran, error_line
+
+
+def test_a_checkpoint(call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    ran = call("inspect", checkpoint_file, "--json")
+    assert ran.json["kind"] == "checkpoint"
+    assert ran.json["network"]["depths"] == [1, 2]
+    assert ran.json["network"]["sk_kernel"] == 3
+    assert "unfused, D 12, depths 1-2, kernels 7x7 + 3x3" in call("inspect", checkpoint_file).out
+
+
+def test_an_onnx_file_and_one_that_was_changed(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    assert call("export", checkpoint_file).code == 0
+    path = tmp_path / "2x_Tiny_fp32_op20.onnx"
+    found = call("inspect", path, "--json").json
+    assert found["opset"] == 20
+    assert found["inputs"] == {"input": "float (batch, 3, height, width)"}
+    assert found["manifest"] == "sha256 matches"
+    path.write_bytes(path.read_bytes() + b"\x00\x00")
+    ran = call("inspect", path)
+    assert ran.code == 1
+    assert "not the file that was proved" in error_line(ran)
+
+
+def test_no_onnx(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    assert call("inspect", tmp_path / "none.onnx").code == 1
+    (tmp_path / "text.onnx").write_text("no protobuf at all, this")
+    ran = call("inspect", tmp_path / "text.onnx")
+    assert ran.code == 1
+    assert "cannot be read as ONNX" in error_line(ran)

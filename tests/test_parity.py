@@ -1,0 +1,140 @@
+"""The figures, the gate and the report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from aether_deploy.errors import ParityError
+from aether_deploy.images import parity_photos
+from aether_deploy.parity import TOLERANCES, Case, capture, compare, parity_cases, verify
+from tests.conftest import Ran, error_line, save, tiny
+
+GRAY = np.full((1, 3, 4, 6), 0.5, np.float32)
+
+
+def test_figures_of_a_known_difference() -> None:
+    other = GRAY.copy()
+    other[0, 0, 0, 0] += 0.1
+    figures = compare(GRAY, other)
+    assert figures.max_abs == pytest.approx(0.1)
+    assert figures.mean_abs == pytest.approx(0.1 / 72)
+    assert figures.psnr == pytest.approx(-10 * math.log10(0.01 / 72))
+    assert figures.max_level == 25  # 0.5 * 255 rounds to 128, 0.6 * 255 to 153
+    assert figures.levels_share == pytest.approx(1 / 72)
+
+
+def test_equal_is_infinite_psnr_and_clamping_hides_what_no_eye_sees() -> None:
+    assert compare(GRAY, GRAY).psnr == math.inf
+    assert compare(GRAY + 1, GRAY + 2).max_level == 0
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="shapes differ"):
+        compare(GRAY, GRAY[:, :, 1:])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", ["reference", "candidate", "both"])
+def test_a_value_that_is_not_finite_never_passes(value: float, side: str) -> None:
+    bad = GRAY.copy()
+    bad[0, 1, 2, 3] = value
+    reference = bad if side != "candidate" else GRAY
+    candidate = bad if side != "reference" else GRAY
+    report = verify(capture(lambda _: reference, [Case("gray", GRAY)]), lambda _: candidate, "fp32")
+    assert not report.passed
+    json.dumps(report.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("gate", TOLERANCES)
+def test_each_limit_closes_the_gate(gate: str) -> None:
+    limit = TOLERANCES[gate]
+    lr = np.zeros((1, 3, 64, 64), np.float32)
+    reference = capture(lambda x: x.astype(np.float64), [Case("zeros", lr)])
+
+    def shifted(by: float, where: slice) -> bool:
+        def run(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+            out = x.astype(np.float64)
+            out[..., where] += by
+            return out
+
+        return verify(reference, run, gate).passed
+
+    assert shifted(0.9 * limit.mean_abs, slice(None))
+    assert not shifted(1.1 * limit.mean_abs, slice(None))
+    assert not shifted(1.1 * limit.max_abs, slice(0, 1))
+
+
+def test_a_wrong_shape_fails_and_names_both() -> None:
+    report = verify(capture(lambda x: x, [Case("gray", GRAY)]), lambda x: x[:, :, 1:], "fp32")
+    with pytest.raises(ParityError, match=r"shape \(1, 3, 3, 6\), expected \(1, 3, 4, 6\)"):
+        report.require("it")
+
+
+def test_no_cases_is_no_proof() -> None:
+    assert not verify(capture(lambda x: x, []), lambda x: x, "fp32").passed
+
+
+def test_worst_prefers_the_failed_case() -> None:
+    cases = [Case("fine", GRAY), Case("bad", GRAY[:, :, :2])]
+    reference = capture(lambda x: x, cases)
+    report = verify(reference, lambda x: x + (1e-4 if x.shape[2] == 2 else 1.9e-7), "fp32")
+    assert report.worst.case.startswith("bad")
+    assert report.overall.max_abs == pytest.approx(1e-4, rel=1e-2)
+
+
+def test_cases_cover_what_the_design_asks_for() -> None:
+    cases = parity_cases(parity_photos(), shapes=[(1, 30, 20)])
+    names = {case.name for case in cases}
+    assert {"noise", "black", "white", "step edge", "checkerboard"} < names
+    assert {"astronaut", "chelsea", "coffee", "rocket"} < names
+    shapes = {case.lr.shape for case in cases}
+    assert {(1, 3, 1, 1), (1, 3, 30, 20)} < shapes
+    assert any(shape[0] == 2 for shape in shapes)
+    assert any(shape[2] % 2 and shape[3] % 2 and shape[2] != shape[3] for shape in shapes)
+    assert all(case.lr.dtype == np.float32 and 0 <= case.lr.min() <= case.lr.max() <= 1 for case in cases)
+
+
+def test_static_cases_have_that_one_shape() -> None:
+    cases = parity_cases(parity_photos(), static=(2, 3, 70, 50))
+    assert {case.lr.shape for case in cases} == {(2, 3, 70, 50)}
+    assert len({case.name for case in cases}) == 9
+
+
+def test_the_command_on_two_checkpoints(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    assert call("fuse", checkpoint_file, "-o", tmp_path / "fused.pth").code == 0
+    ran = call("parity", checkpoint_file, tmp_path / "fused.pth", "--json")
+    assert ran.code == 0
+    assert ran.json["passed"]
+    assert ran.json["figures"]["max_abs"] < 1e-5
+
+
+def test_the_command_closes(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    other = tiny()
+    other.layers[0][0].conv.lk_bias.data[0] += 1e-2
+    ran = call("parity", checkpoint_file, save(other, tmp_path / "other.pth"), "--json")
+    assert ran.code == 3
+    assert "is not the network" in error_line(ran)
+    assert not ran.json["parity"]["passed"]
+
+
+def test_the_command_refuses_another_scale(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    ran = call("parity", checkpoint_file, save(tiny(scale=3), tmp_path / "other.pth"))
+    assert ran.code == 1
+    assert "two files of one network" in error_line(ran)
+
+
+def test_photos_of_the_users_own(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
+    ran = call("fuse", checkpoint_file, "--images", tmp_path / "nowhere")
+    assert ran.code == 1
+    assert "no folder" in error_line(ran)
+    (tmp_path / "photos").mkdir()
+    ran = call("fuse", checkpoint_file, "--images", tmp_path / "photos")
+    assert "no picture in it" in error_line(ran)
