@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from aether_deploy import cli
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aether_deploy.manifest import Manifest
 
 
 class ShapeType(click.ParamType[tuple[int, int, int, int]]):
@@ -31,9 +37,29 @@ class ShapeType(click.ParamType[tuple[int, int, int, int]]):
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "formats", type=click.Choice(["onnx"]), multiple=True, default=["onnx"], help="Repeatable.")
 @click.option(
-    "--precision", "precisions", type=click.Choice(["fp32"]), multiple=True, default=["fp32"], help="Repeatable."
+    "--precision",
+    "precisions",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    multiple=True,
+    default=["fp32"],
+    help="Repeatable.",
 )
-@click.option("--opset", type=click.IntRange(17, 23), default=20, help="Of ONNX; below 20 GELU becomes five operators.")
+@click.option("--io", type=click.Choice(["fp32", "fp16"]), default="fp32", help="Both ends of half-precision files.")
+@click.option(
+    "--islands",
+    type=click.Choice(["default", "none", "all-norms", "tail", "auto"]),
+    default="default",
+    help="What stays in fp32 in half-precision files; default is norms and tail, auto the first that passes.",
+)
+@click.option(
+    "--ffn", type=click.Choice(["linear", "conv1x1"]), default="linear", help="The FFN's layers; SM75 needs conv1x1."
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(17, 23),
+    help="Of ONNX; below 20 GELU becomes five operators. 20 by default, 22 for bf16.",
+    show_default=False,
+)
 @click.option(
     "--static", type=ShapeType(), help="A fixed input shape, as in 1x3x256x256; dynamic by default.", show_default=False
 )
@@ -55,7 +81,10 @@ def command(
     model: Path,
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
-    opset: int,
+    io: str,
+    islands: str,
+    ffn: str,
+    opset: int | None,
     static: tuple[int, int, int, int] | None,
     output: Path | None,
     name: str | None,
@@ -84,6 +113,9 @@ def command(
             output=output,
             name=name,
             images=images,
+            io=io,
+            islands=islands,
+            ffn=ffn,
         )
         targets = pipeline.plan(checkpoint, options)
         artifacts = [] if dry_run else pipeline.export_model(checkpoint, options)
@@ -96,6 +128,7 @@ def command(
         out.print(f"would write {target.path}")
     for artifact in artifacts:
         cli.show_report(artifact.report, out, title=f"{artifact.path.name}, reloaded, against the network as trained")
+        _show_half(artifact.manifest, out)
         out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
     if as_json:
         cli.print_json(
@@ -107,12 +140,42 @@ def command(
                 },
                 "planned": [str(target.path) for target in targets],
                 "artifacts": [
-                    {"file": str(a.path), "precision": a.target.precision, "parity": a.report.as_dict()}
+                    {
+                        "file": str(a.path),
+                        "precision": a.target.precision,
+                        "parity": a.report.as_dict(),
+                        "fp32_islands": a.manifest.fp32_islands,
+                        "weights": a.manifest.weights,
+                        "activations": a.manifest.activations,
+                    }
                     for a in artifacts
                 ],
             }
         )
     cli.next_command("python", "-m", "aether_deploy.upscale", targets[0].path, "PHOTO.png", as_json=as_json)
+
+
+def _show_half(manifest: Manifest, out: Console) -> None:
+    """Islands, weights and activations of a half-precision file, in a line each."""
+    if not manifest.fp32_islands:
+        return
+    islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
+    if islands["asked"] == "auto":
+        for step in islands["measured"]:
+            figures, verdict = step["figures"], "passes" if step["passed"] else "fails"
+            level, psnr = (figures[key] for key in ("max_abs", "psnr"))
+            shown = "not finite" if level is None else f"{level * 255:.3f} of an 8-bit level, {psnr or 0:.1f} dB"
+            out.print(f"auto    {step['policy']} {verdict}: {shown}")
+    kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
+    out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")
+    out.print(
+        f"weights {weights['rounded']} rounded to {manifest.precision}: {weights['overflow']} overflow to inf, "
+        f"{weights['underflow']} underflow to zero"
+    )
+    out.print(
+        f"range   largest activation {activations['largest']:.3g} ({activations['at']}), "
+        f"{activations['headroom']:.3g} times below {activations['limit']:.6g}"
+    )
 
 
 if __name__ == "__main__":

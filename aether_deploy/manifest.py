@@ -45,7 +45,10 @@ class Manifest:
         io: fp32 or fp16, the types at both ends.
         opset: of ONNX.
         shapes: {input, output} symbolic or fixed, or {min, opt, max} of an engine.
-        fp32_islands: what stays fp32 in a half-precision graph.
+        ffn: linear or conv1x1.
+        fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
+        weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
+        activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph.
         engine: {flavour, version, compute capabilities, profiles, executed}.
         tools: {name: version}.
         created: UTC, ISO 8601.
@@ -60,7 +63,10 @@ class Manifest:
     io: str = "fp32"
     opset: int | None = None
     shapes: dict[str, Any] = field(default_factory=dict)
+    ffn: str = "linear"
     fp32_islands: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+    activations: dict[str, Any] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
     created: str = ""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
@@ -15,9 +15,13 @@ from aether_deploy import manifest
 from aether_deploy.errors import ExportError
 from aether_deploy.files import replacing
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_export import DEFAULT_OPSET, dynamic_shapes, export_onnx, save_onnx, static_shapes
+from aether_deploy.half_executor import HalfRunner
+from aether_deploy.manifest import Manifest
+from aether_deploy.onnx_export import dynamic_shapes, save_onnx, static_shapes
 from aether_deploy.parity import ParityReport, Reference, verify
+from aether_deploy.precision import HALF, Conversion
 from aether_deploy.runners import OnnxRunner, capture_reference
+from aether_deploy.variants import Candidate, Variant, candidates, default_opset
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
@@ -37,30 +41,52 @@ class ExportOptions:
     Attributes:
         formats: keys of `FORMATS`.
         precisions: rows of the tolerance table.
-        opset: of ONNX, 17 to 23.
+        opset: of ONNX, 17 to 23; 20 by default, 22 for bf16, which needs it.
         static: fixed (N, C, H, W) of the input; dynamic otherwise.
         output: folder; beside the checkpoint by default.
         name: of the files, without scale and tags; the checkpoint's by default.
         images: photos to prove parity on; the packaged ones by default.
+        io: fp32 or fp16, the type at both ends of half-precision files.
+        islands: what stays in fp32 in half-precision files; see `precision.POLICIES`, or auto.
+        ffn: linear, or conv1x1.
     """
 
     formats: tuple[str, ...] = ("onnx",)
     precisions: tuple[str, ...] = ("fp32",)
-    opset: int = DEFAULT_OPSET
+    opset: int | None = None
     static: Shape | None = None
     output: Path | None = None
     name: str | None = None
     images: Path | None = None
+    io: str = "fp32"
+    islands: str = "default"
+    ffn: str = "linear"
+
+    def variant(self, precision: str) -> Variant:
+        """The ONNX form of one precision; a file in fp32 has fp32 ends and no islands.
+
+        Raises:
+            ExportError: a value that there is not.
+        """
+        opset = default_opset(precision) if self.opset is None else self.opset
+        if precision not in HALF:
+            return Variant(precision, ffn=self.ffn, opset=opset, static=self.static)
+        return Variant(precision, self.io, self.islands, self.ffn, opset, self.static)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One artifact to be made."""
+    """One artifact to be made; `variant` is the ONNX form that it is or is built from."""
 
     format: str
-    precision: str
+    variant: Variant
     path: Path
     options: ExportOptions
+
+    @property
+    def precision(self) -> str:
+        """The row of the tolerance table that it is judged by."""
+        return self.variant.precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +100,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that was reloaded and proved, and its report."""
+    """A file that was reloaded and proved, its report, and the manifest beside it."""
 
     target: Target
     path: Path
     report: ParityReport
+    manifest: Manifest
 
 
 def plan(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Target, ...]:
@@ -91,12 +118,13 @@ def plan(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Target, ...]:
     name = options.name or checkpoint.name
     if Path(name).name != name:
         raise ExportError(f"name {name!r}; expected a file name without folders")
-    fixed = f"_{'x'.join(map(str, options.static))}" if options.static else ""
+    if not set(options.precisions) & set(HALF) and (options.io, options.islands) != ("fp32", "default"):
+        raise ExportError("--io and --islands are for half precision; add --precision fp16 or bf16, or leave them out")
     stem = f"{checkpoint.spec.scale}x_{name}"
     return tuple(
-        Target(kind, precision, folder / f"{stem}_{precision}_op{options.opset}{fixed}.onnx", options)
+        Target(kind, variant, folder / f"{stem}_{variant.precision}_op{variant.opset}{variant.tags}.onnx", options)
         for kind in dict.fromkeys(options.formats)
-        for precision in dict.fromkeys(options.precisions)
+        for variant in map(options.variant, dict.fromkeys(options.precisions))
     )
 
 
@@ -115,29 +143,68 @@ def export_model(checkpoint: Checkpoint, options: ExportOptions) -> list[Artifac
 
 def _onnx(source: Source, target: Target) -> Artifact:
     spec = source.checkpoint.spec.as_fused()
-    options = target.options
-    logger.info("exporting %s", target.path.name)
-    model = export_onnx(
-        source.network, spec, opset=options.opset, static=options.static, metadata=_metadata(source, target)
-    )
+    variant, name = target.variant, target.path.name
+    logger.info("exporting %s", name)
+    measured: list[dict[str, Any]] = []
     with replacing(target.path) as temporary:
-        save_onnx(model, temporary)
-        check_onnx(temporary, target.path.name)
-        report = verify(source.reference, OnnxRunner(temporary).run, target.precision, what=target.path.name)
-        report.require(target.path.name)
-        artifact = manifest.describe_artifact(temporary, "onnx", name=target.path.name)
-    manifest.Manifest(
+        for candidate in candidates(source.network, spec, variant):
+            candidate.model.metadata_props.update(_metadata(source, variant, candidate.conversion))
+            save_onnx(candidate.model, temporary)
+            check_onnx(temporary, name)
+            runner = _proof_runner(temporary, variant.precision)
+            report = verify(source.reference, runner.run, variant.precision, what=name)
+            measured.append(_measured(candidate, report))
+            if report.passed:
+                break
+        report.require(name)
+        artifact = manifest.describe_artifact(temporary, "onnx", name=name)
+    written = Manifest(
         artifact=artifact,
         source=manifest.describe_source(source.checkpoint),
         network=spec.as_dict(),
         parity=report.as_dict(),
-        precision=target.precision,
-        opset=options.opset,
-        shapes=dict(static_shapes(options.static, spec.scale) if options.static else dynamic_shapes(spec.in_chans)),
+        precision=variant.precision,
+        io=variant.io,
+        ffn=variant.ffn,
+        opset=variant.opset,
+        shapes=dict(static_shapes(variant.static, spec.scale) if variant.static else dynamic_shapes(spec.in_chans)),
+        **_half_fields(variant, candidate.conversion, runner, measured),
         tools=manifest.tool_versions("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy"),
         created=manifest.utc_now(),
-    ).write(target.path)
-    return Artifact(target, target.path, report)
+    )
+    written.write(target.path)
+    return Artifact(target, target.path, report, written)
+
+
+def _proof_runner(path: Path, precision: str) -> OnnxRunner | HalfRunner:
+    """What proves a file. ONNX Runtime must load fp16 too, but computes it in fp32; it has no bf16 on the CPU."""
+    if precision != "bf16":
+        loaded = OnnxRunner(path)
+        if precision not in HALF:
+            return loaded
+    return HalfRunner(path)
+
+
+def _measured(candidate: Candidate, report: ParityReport) -> dict[str, Any]:
+    """One step of `auto`."""
+    policy = candidate.conversion.policy if candidate.conversion else ""
+    figures = report.overall
+    logger.info("islands %s: %.3f of a level, %.1f dB", policy, figures.max_abs * 255, figures.psnr)
+    return {"policy": policy, **report.summary()}
+
+
+def _half_fields(
+    variant: Variant, conversion: Conversion | None, runner: OnnxRunner | HalfRunner, measured: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What a manifest says of half precision alone."""
+    if conversion is None or not isinstance(runner, HalfRunner):
+        return {}
+    islands = {"asked": variant.islands, **conversion.as_dict(), "measured": measured}
+    return {
+        "fp32_islands": islands,
+        "weights": conversion.weights_as_dict(),
+        "activations": runner.headroom(),
+    }
 
 
 # Adding a format: one exporter and one line.
@@ -157,12 +224,14 @@ def check_onnx(path: Path, name: str) -> None:
         raise ExportError(f"{name} is no valid ONNX: {str(error).splitlines()[0]}") from error
 
 
-def _metadata(source: Source, target: Target) -> dict[str, str]:
+def _metadata(source: Source, variant: Variant, conversion: Conversion | None) -> dict[str, str]:
     """The essentials of the manifest; only what is the same for two exports, so that the files are too."""
     described = manifest.describe_source(source.checkpoint)
     values = {
-        "precision": target.precision,
-        "io": "fp32",
+        "precision": variant.precision,
+        "io": variant.io,
+        "ffn": variant.ffn,
+        **({"fp32_islands": json.dumps(conversion.as_dict())} if conversion else {}),
         "scale": str(source.checkpoint.spec.scale),
         "network": json.dumps(source.checkpoint.spec.as_fused().as_dict()),
         **{f"source.{key}": str(value) for key, value in described.items()},

@@ -1,0 +1,124 @@
+"""The forms that one network has as ONNX: precision, types at the ends, fp32 islands, FFN, opset.
+
+from aether_deploy.variants import Variant, onnx_model
+
+model = onnx_model(fused_network, spec, Variant("fp16", ffn="conv1x1"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aether_deploy.errors import ExportError
+from aether_deploy.ffn import FORMS, with_ffn
+from aether_deploy.onnx_export import DEFAULT_OPSET, export_onnx
+from aether_deploy.precision import AUTO, HALF, IO, MIN_OPSETS, POLICIES, Conversion, to_half
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import nn
+
+    from aether_deploy.spec import NetworkSpec
+
+__all__ = ["Candidate", "Variant", "candidates", "onnx_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One form of the network.
+
+    Attributes:
+        precision: fp32, fp16 or bf16.
+        io: fp32 or fp16, the type at both ends; a file in fp32 has fp32.
+        islands: what stays in fp32: a key of `precision.POLICIES`, or `auto`, which tries them.
+        ffn: linear or conv1x1.
+        opset: 17 to 23; bf16 needs 22.
+        static: fixed (N, C, H, W) of the input; dynamic otherwise.
+    """
+
+    precision: str = "fp32"
+    io: str = "fp32"
+    islands: str = "default"
+    ffn: str = "linear"
+    opset: int = DEFAULT_OPSET
+    static: tuple[int, int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ExportError for a value that there is not."""
+        for name, value, allowed in (
+            ("precision", self.precision, ("fp32", *HALF)),
+            ("io", self.io, IO),
+            ("islands", self.islands, (*POLICIES, AUTO)),
+            ("ffn", self.ffn, FORMS),
+        ):
+            if value not in allowed:
+                raise ExportError(f"{name} {value!r}; expected {', '.join(allowed)}")
+
+    @property
+    def tags(self) -> str:
+        """What a file name says beyond precision and opset: only what differs from the default."""
+        half = self.precision in HALF
+        parts = (
+            "_io16" if half and self.io == "fp16" else "",
+            f"_islands-{self.islands}" if half and self.islands != "default" else "",
+            "_ffn1x1" if self.ffn == "conv1x1" else "",
+            f"_{'x'.join(map(str, self.static))}" if self.static else "",
+        )
+        return "".join(parts)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The policies to try, from the cheapest to the safest."""
+        return tuple(POLICIES) if self.islands == AUTO else (self.islands,)
+
+
+def default_opset(precision: str) -> int:
+    """The opset where none is asked for: 20, or the first that the precision can have."""
+    return max(DEFAULT_OPSET, MIN_OPSETS.get(precision, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to prove; `conversion` says what became of it, None in fp32."""
+
+    model: ir.Model
+    conversion: Conversion | None
+
+
+def candidates(network: nn.Module, spec: NetworkSpec, variant: Variant) -> Iterator[Candidate]:
+    """The models that a variant may be, the first that passes being the one; more than one only for `auto`.
+
+    Args:
+        network: fused, in eval mode; is not changed.
+        spec: of that network.
+    Raises:
+        ExportError: see `export_onnx`, `with_ffn` and `to_half`.
+    """
+    graph = with_ffn(export_onnx(network, spec, opset=variant.opset, static=variant.static), variant.ffn)
+    if variant.precision not in HALF:
+        yield Candidate(graph, None)
+        return
+    for policy in variant.policies:
+        conversion = to_half(graph, variant.precision, io=variant.io, islands=policy)
+        yield Candidate(conversion.model, conversion)
+
+
+def onnx_model(
+    network: nn.Module, spec: NetworkSpec, variant: Variant, *, metadata: Mapping[str, str] | None = None
+) -> ir.Model:
+    """The network as one ONNX model in memory, not proved; `pipeline.export_model` writes proved ones.
+
+    Args:
+        network: fused, in eval mode; is not changed.
+        spec: of that network.
+        metadata: for `metadata_props`.
+    Raises:
+        ExportError: islands are `auto`, which takes measuring; or see `candidates`.
+    """
+    if variant.islands == AUTO and variant.precision in HALF:
+        raise ExportError(f"islands auto are found by measuring, in the pipeline; name one of {', '.join(POLICIES)}")
+    model = next(candidates(network, spec, variant)).model
+    model.metadata_props.update(metadata or {})
+    return model
