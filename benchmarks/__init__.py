@@ -1,0 +1,1 @@
+"""Speed, memory and quality, measured; nothing here is timed in the tests."""

@@ -1,0 +1,33 @@
+"""Checkpoints to measure on: the packaged sample, and stand-ins for what nobody trained here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from aether_deploy.demo import SAMPLE
+from aether_deploy.network import arch
+
+NETWORKS = ("sample", "aether_small", "aether_medium", "aether_large")
+
+
+def checkpoint_file(network: str, folder: Path, *, scale: int = 2) -> Path:
+    """The sample's file, or a random variant's, written to the folder."""
+    return SAMPLE if network == "sample" else random_checkpoint(network, folder / f"{network}.pth", scale=scale)
+
+
+def random_checkpoint(variant: str, path: Path, *, scale: int = 2) -> Path:
+    """Writes an unfused network with every parameter random; each block adds a tenth to the residual stream."""
+    generator = torch.Generator().manual_seed(0)
+    network = getattr(arch, variant)(scale=scale)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim > 1:
+                damped = 0.1 if ".fc2." in name else 1.0
+                parameter.copy_(damped * noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.copy_(0.1 * noise + (1.0 if name.endswith("norm.weight") else 0.0))
+    torch.save({"params": network.state_dict()}, path)
+    return path
