@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,18 @@ __all__ = ["Capture"]
 
 
 class Capture:
-    """Counts the forward passes of one network class, and saves each output if told where.
+    """Counts the forward passes of one network class, and saves what went in and came out if told where.
 
     Args:
-        network_class: the class whose outermost module neosr calls; its own children are not counted.
-        folder: where `<index>.npy` goes, float32 (N, C, H, W), not clamped; None saves nothing.
+        network_class: the class that neosr calls.
+        folder: where `input_<index>.npy` and `output_<index>.npy` go, float32 (N, C, H, W), not clamped;
+            None saves nothing.
     """
 
     def __init__(self, network_class: type[nn.Module], folder: Path | None) -> None:
         self._class = network_class
         self._folder = folder
         self.forwards = 0
-        self.calls: list[dict[str, Any]] = []
         self.network: nn.Module | None = None
 
     def __enter__(self) -> Capture:
@@ -41,14 +40,7 @@ class Capture:
             return
         self.network = module
         if self._folder is not None:
-            floats = _numpy(output)
-            np.save(self._folder / f"{self.forwards:05d}.npy", floats)
-            seen = _numpy(args[0])
-            digest = hashlib.sha256(np.ascontiguousarray(seen).tobytes()).hexdigest()
-            call = {"input_sha256": digest, "input_shape": seen.shape, "output_dtype": str(output.dtype)}
-            self.calls.append(call)
+            for side, tensor in (("input", args[0]), ("output", output)):
+                floats = tensor.detach().to(device="cpu", dtype=torch.float32)
+                np.save(self._folder / f"{side}_{self.forwards:05d}.npy", floats.contiguous().numpy())
         self.forwards += 1
-
-
-def _numpy(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()

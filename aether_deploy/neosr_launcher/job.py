@@ -98,7 +98,6 @@ def _network(capture: Any) -> dict[str, Any]:
     network = capture.network
     return {
         "forwards": capture.forwards,
-        "calls": capture.calls,
         "network_class": None if network is None else f"{type(network).__module__}.{type(network).__qualname__}",
         "fused": None if network is None else bool(network.fused_init),
         "scale": None if network is None else int(network.scale),

@@ -1,0 +1,46 @@
+"""`train`: neosr's own training with our network injected, also on a machine without a GPU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from aether_deploy import cli
+
+__all__ = ["command"]
+
+
+@click.command(cls=cli.Command)
+@click.argument("options", type=click.Path(path_type=Path))
+@click.option("--neosr", "checkout", type=click.Path(path_type=Path), metavar="PATH", help="A neosr checkout.")
+@click.option("--neosr-python", default=sys.executable, metavar="EXE", show_default="this one", help="Python of neosr.")
+@click.option("--resume", is_flag=True, help="Go on from the newest training state (a checkout only).")
+@cli.json_option
+def command(options: Path, checkout: Path | None, neosr_python: str, resume: bool, as_json: bool) -> None:
+    """Train with the neosr options file OPTIONS, in neosr itself; nothing is installed there.
+
+    The installed package writes below ./experiments, a checkout below its own folder. Without a GPU the CPU
+    stands in for CUDA, in float32: for small networks and trials.
+    """
+    from aether_deploy.neosr_run import Neosr, NeosrRunError
+    from aether_deploy.training import train
+
+    try:
+        with cli.progress(f"neosr trains {options.name}"):
+            trained = train(options, Neosr(checkout, neosr_python), resume=resume)
+    except NeosrRunError as error:
+        for line in error.log_tail:
+            click.echo(f"neosr: {line}", err=True)
+        raise
+    if as_json:
+        cli.print_json({"experiment": str(trained.experiment), "checkpoint": str(trained.checkpoint)})
+        return
+    click.echo(f"{trained.receipt.describe()}: {trained.receipt.forwards} forward passes")
+    click.echo(f"newest checkpoint: {trained.checkpoint}")
+    cli.next_command("aether-deploy", "fuse", trained.experiment)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,56 @@
+"""A neosr training in a subprocess, from an options file to its newest checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aether_deploy.checkpoint import newest_checkpoint, read_neosr_options
+from aether_deploy.errors import ConfigError, NeosrError
+from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
+
+__all__ = ["Trained", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A training that came to its end.
+
+    Attributes:
+        experiment: neosr's folder experiments/<name>.
+        checkpoint: the newest in it.
+        receipt: of the run.
+    """
+
+    experiment: Path
+    checkpoint: Path
+    receipt: Receipt
+
+
+def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool = False) -> Trained:
+    """Trains as the options file says.
+
+    Args:
+        options: neosr's training options; relative paths in it are relative to the current folder.
+        neosr: which one.
+        root: where the installed package puts `experiments`; by default the current folder.
+        resume: go on from the newest training state; only a checkout's train.py can.
+    Raises:
+        ConfigError: no training options, or `resume` with the installed package.
+        NeosrError: a run that ended early or trained another network.
+    """
+    stated = read_neosr_options(options)
+    if "train" not in stated or "name" not in stated:
+        raise ConfigError(f"{options}: no [train] table or no name; give neosr's training options")
+    if resume and neosr.checkout is None:
+        raise ConfigError("--resume needs --neosr PATH: the installed neosr has no train.py, and this one cannot resume")
+    root = (root or Path.cwd()) if neosr.checkout is None else neosr.checkout
+    experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
+    experiment = experiments / str(stated["name"])
+    log = root / f"{stated['name']}.train.log"
+    receipt = run_neosr(
+        neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ()
+    )
+    if not receipt.forwards:
+        raise NeosrError(f"neosr's training run never ran an AetherNet; is it the type in [network_g] of {options}?")
+    return Trained(experiment, newest_checkpoint(experiment), receipt)
