@@ -42,7 +42,10 @@ __all__ = [
 COMMANDS = {
     "demo": "demo",
     "inspect": "inspect",
+    "install-arch": "install_arch",
+    "train": "train",
     "fuse": "fuse",
+    "validate": "validate",
     "export": "export",
     "parity": "parity",
     "upscale": "upscale",

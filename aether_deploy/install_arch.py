@@ -9,13 +9,13 @@ import ast
 import hashlib
 import importlib.util
 import os
-import tempfile
 from pathlib import Path
 
 import click
 
 from aether_deploy import cli
 from aether_deploy.errors import NeosrError
+from aether_deploy.files import replacing
 
 __all__ = ["command", "find_archs", "install", "other_registrations", "uninstall"]
 
@@ -94,7 +94,10 @@ def install(archs: Path) -> bool:
     _refuse_foreign(target, source)
     if target.is_file() and target.read_bytes() == marked:
         return False
-    _write(target, marked)
+    if not os.access(archs, os.W_OK):
+        raise NeosrError(f"{archs}: no permission to write there; run this as the user who installed that neosr")
+    with replacing(target) as temporary:
+        temporary.write_bytes(marked)
     return True
 
 
@@ -167,18 +170,5 @@ def _refuse_foreign(target: Path, source: bytes) -> None:
         raise NeosrError(f"{target} was edited after it was installed, so it is left alone; move it away first")
 
 
-def _write(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        # mkstemp makes it private; neosr may be read by other users.
-        temporary.chmod(0o644)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 if __name__ == "__main__":
-    command()
+    command(prog_name="python -m aether_deploy.install_arch")

@@ -90,7 +90,9 @@ def adapt_options(own: Path, run: TestRun) -> str:
     datasets = _datasets(own, options)
     if run.images is not None:
         if len(datasets) != 1:
-            raise ConfigError(f"{own}: {len(datasets)} datasets there, and one --images; leave --images out or keep one")
+            raise ConfigError(
+                f"{own}: {len(datasets)} datasets there, and one --images; leave --images out or keep one"
+            )
         (dataset,) = datasets
         dataset["dataroot_lq"] = str(run.images)
         if dataset.get("type") == "paired":

@@ -34,7 +34,9 @@ def saved_images(results: Path, run_name: str) -> dict[str, Pixels]:
     return named
 
 
-def name_floats(caught: Path, saved: dict[str, Pixels], receipt: Receipt, form: str) -> dict[str, tuple[Floats, Floats]]:
+def name_floats(
+    caught: Path, saved: dict[str, Pixels], receipt: Receipt, form: str
+) -> dict[str, tuple[Floats, Floats]]:
     """Image name -> (input, output) floats; an output belongs to the PNG that it becomes when rounded."""
     by_content: dict[bytes, list[str]] = defaultdict(list)
     for name, pixels in saved.items():

@@ -30,7 +30,10 @@ SHOWN_LOG_LINES = 15
 
 # What neosr says when it fails -> what to do about it. The first match counts.
 _HINTS = (
-    (r"No module named '?neosr", "neosr is not installed there: pip install neosr, or give a checkout with --neosr PATH"),
+    (
+        r"No module named '?neosr",
+        "neosr is not installed there: pip install neosr, or give a checkout with --neosr PATH",
+    ),
     (r"No module named '(\w+)'", "a package that neosr needs is missing there: install it, or give --neosr-python EXE"),
     (
         r"An object named '(\w+)' was already registered",

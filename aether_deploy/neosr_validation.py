@@ -200,7 +200,9 @@ def _readable_by_neosr(checkpoint: Checkpoint, copy: Path, notes: list[str]) -> 
         if {str(key).removeprefix("module.") for key in weights} == set(checkpoint.state_dict):
             return checkpoint
     torch.save({"params": checkpoint.state_dict}, copy)
-    notes.append(f"neosr cannot read {checkpoint.path.name} as it is; it ran {copy.name}, the same weights as plain params")
+    notes.append(
+        f"neosr cannot read {checkpoint.path.name} as it is; it ran {copy.name}, the same weights as plain params"
+    )
     return load_checkpoint(copy, img_range=checkpoint.spec.img_range)
 
 

@@ -43,4 +43,4 @@ def command(options: Path, checkout: Path | None, neosr_python: str, resume: boo
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="python -m aether_deploy.train")

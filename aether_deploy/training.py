@@ -43,14 +43,14 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     if "train" not in stated or "name" not in stated:
         raise ConfigError(f"{options}: no [train] table or no name; give neosr's training options")
     if resume and neosr.checkout is None:
-        raise ConfigError("--resume needs --neosr PATH: the installed neosr has no train.py, and this one cannot resume")
+        raise ConfigError(
+            "--resume needs --neosr PATH: the installed neosr has no train.py, and this one cannot resume"
+        )
     root = (root or Path.cwd()) if neosr.checkout is None else neosr.checkout
     experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
     experiment = experiments / str(stated["name"])
     log = root / f"{stated['name']}.train.log"
-    receipt = run_neosr(
-        neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ()
-    )
+    receipt = run_neosr(neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ())
     if not receipt.forwards:
         raise NeosrError(f"neosr's training run never ran an AetherNet; is it the type in [network_g] of {options}?")
     return Trained(experiment, newest_checkpoint(experiment), receipt)

@@ -93,7 +93,14 @@ def _show(validation: Validation) -> None:
     if validation.report.passed:
         cli.show_report(validation.report, out, title="floats of both networks, caught in neosr")
     table = Table(
-        "image", "levels", "differing", "PSNR unfused", "fused", "SSIM unfused", "fused", title="images that neosr saved"
+        "image",
+        "levels",
+        "differing",
+        "PSNR unfused",
+        "fused",
+        "SSIM unfused",
+        "fused",
+        title="images that neosr saved",
     )
     for image in validation.images:
         psnr = ("–", "–") if image.psnr is None else tuple(f"{value:.3f}" for value in image.psnr)
@@ -112,4 +119,4 @@ def _show_log(error: NeosrRunError) -> None:
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="python -m aether_deploy.validate")

@@ -55,7 +55,9 @@ MIN_DETAIL = 1.5
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--downloaded", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of .deb files.")
+@click.option(
+    "--downloaded", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of .deb files."
+)
 def command(folder: Path, downloaded: Path | None) -> None:
     """Write paired training tiles below FOLDER."""
     packages = download(folder) if downloaded is None else downloaded

@@ -12,9 +12,7 @@ from pathlib import Path
 PACKAGE = "aether_neosr_launcher"
 
 folder = Path(__file__).resolve().parent
-spec = importlib.util.spec_from_file_location(
-    PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)]
-)
+spec = importlib.util.spec_from_file_location(PACKAGE, folder / "__init__.py", submodule_search_locations=[str(folder)])
 if spec is None:
     sys.exit(f"cannot load the launcher from {folder}")
 sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)

@@ -80,7 +80,7 @@ class _Generator(torch.Generator):
     """`torch.Generator` is no torch function, so the mode does not see its device argument."""
 
     def __new__(cls, device: object = "cpu") -> _Generator:
-        return super().__new__(cls, device="cpu")
+        return super().__new__(cls, device="cpu")  # type: ignore[call-arg]
 
 
 def _available_for(script: Path | None, truth: Callable[[], bool]) -> Callable[[], bool]:

@@ -12,7 +12,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import runpy
 import sys
 import tomllib
@@ -107,5 +106,4 @@ def _network(capture: Any) -> dict[str, Any]:
 def _write(path: Path, receipt: dict[str, Any]) -> None:
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(receipt, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
-
+    temporary.replace(path)
