@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def train(root: Path) -> None:
     dataset = build_dataset(data)
     sampler = EnlargedSampler(dataset, 1, 0, data.get("dataset_enlarge_ratio", 1))
     loader = _loader(dataset, data, options, sampler)
+    others = [held for name, held in options["datasets"].items() if name.startswith("val")]
+    held_out = [_loader(build_dataset(held), held, options) for held in others]
+    validate_every = options["val"]["val_freq"] if held_out else math.inf
     model = build_model(options)
     log.setdefault("use_tb_logger", False)
     message = MessageLogger(options, None, 0)
@@ -68,6 +72,9 @@ def train(root: Path) -> None:
                 message({"epoch": epoch, "iter": iteration, "lrs": rates, **model.get_current_log()})
             if iteration % log["save_checkpoint_freq"] == 0:
                 model.save(epoch, iteration)
+            if iteration % validate_every == 0:
+                for held in held_out:
+                    model.validation(held, iteration, None, options["val"].get("save_img", True))
         if iteration >= log["total_iter"]:
             break
     model.save(epoch=-1, current_iter=-1)
