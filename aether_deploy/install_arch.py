@@ -17,7 +17,7 @@ from aether_deploy import cli
 from aether_deploy.errors import NeosrError
 from aether_deploy.files import replacing
 
-__all__ = ["command", "find_archs", "install", "other_registrations", "uninstall"]
+__all__ = ["command", "find_archs", "install", "marked", "other_registrations", "uninstall"]
 
 FILE_NAME = "aether_arch.py"
 # The first line of an installed file; the sha256 is that of everything below it.
@@ -83,7 +83,7 @@ def install(archs: Path) -> bool:
     from aether_deploy.network import ARCH_FILE
 
     source = ARCH_FILE.read_bytes()
-    marked = MARKER + hashlib.sha256(source).hexdigest().encode() + b"\n" + source
+    content = marked(source)
     target = archs / FILE_NAME
     if others := other_registrations(archs):
         file, names = next(iter(others.items()))
@@ -92,12 +92,12 @@ def install(archs: Path) -> bool:
             "move that file away first"
         )
     _refuse_foreign(target, source)
-    if target.is_file() and target.read_bytes() == marked:
+    if target.is_file() and target.read_bytes() == content:
         return False
     if not os.access(archs, os.W_OK):
         raise NeosrError(f"{archs}: no permission to write there; run this as the user who installed that neosr")
     with replacing(target) as temporary:
-        temporary.write_bytes(marked)
+        temporary.write_bytes(content)
     return True
 
 
@@ -115,6 +115,11 @@ def uninstall(archs: Path) -> bool:
     _refuse_foreign(target, ARCH_FILE.read_bytes())
     target.unlink()
     return True
+
+
+def marked(source: bytes) -> bytes:
+    """A file of ours as it is installed: its first line says so, and what the rest must hash to."""
+    return MARKER + hashlib.sha256(source).hexdigest().encode() + b"\n" + source
 
 
 def other_registrations(archs: Path) -> dict[Path, list[str]]:
