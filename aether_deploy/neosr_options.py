@@ -13,7 +13,7 @@ from tomlkit.exceptions import TOMLKitError
 from aether_deploy.checkpoint import Checkpoint
 from aether_deploy.errors import ConfigError
 
-__all__ = ["TestRun", "adapt_options", "test_options"]
+__all__ = ["PlannedRun", "adapted_options", "planned_options"]
 
 DATASET = "images"
 
@@ -27,7 +27,7 @@ _REFUSED = (
 
 
 @dataclass(frozen=True, slots=True)
-class TestRun:
+class PlannedRun:
     """One of both runs.
 
     Attributes:
@@ -45,7 +45,7 @@ class TestRun:
     gt: Path | None
 
 
-def test_options(run: TestRun) -> str:
+def planned_options(run: PlannedRun) -> str:
     """The TOML of a neosr test of `run`: strict loading, float32, whole images."""
     dataset: dict[str, Any] = {"name": DATASET, "type": "single", "dataroot_lq": str(run.images)}
     validation: dict[str, Any] = {"pbar": False}
@@ -68,7 +68,7 @@ def test_options(run: TestRun) -> str:
     return "# Written by aether-deploy validate; neosr runs it as it is.\n\n" + tomlkit.dumps(options)
 
 
-def adapt_options(own: Path, run: TestRun) -> str:
+def adapted_options(own: Path, run: PlannedRun) -> str:
     """The user's own test options with the name, paths and `fused_init` of `run`, all else as it stands.
 
     Raises:
@@ -81,6 +81,7 @@ def adapt_options(own: Path, run: TestRun) -> str:
     except TOMLKitError as error:
         raise ConfigError(f"{own}: no TOML ({error}); neosr's options files are TOML") from error
     _refuse(own, options)
+    options["val"].pop("suffix", None)  # part of the file names, which say whose image it is
     options["name"] = run.name
     options["network_g"]["fused_init"] = run.checkpoint.spec.fused
     path = options.setdefault("path", tomlkit.table())
@@ -115,9 +116,9 @@ def _refuse(own: Path, options: MutableMapping[str, Any]) -> None:
 
 
 def _datasets(own: Path, options: MutableMapping[str, Any]) -> list[MutableMapping[str, Any]]:
-    """The tables below [datasets]; a test run takes all of them, and each must be a test's."""
+    """The tables below [datasets]; a test run takes all of them, and none may be a training's."""
     datasets = options.get("datasets", {})
-    wrong = [name for name in datasets if not name.startswith("test")]
+    wrong = [name for name in datasets if name.split("_")[0] not in ("test", "val")]
     if wrong or not datasets:
         seen = f"[datasets.{wrong[0]}]" if wrong else "no [datasets] table"
         raise ConfigError(f"{own}: {seen}; expected [datasets.test_1], as in export_configs/test_validate.toml")

@@ -23,7 +23,7 @@ from aether_deploy.checkpoint import BARE, Checkpoint, load_checkpoint
 from aether_deploy.errors import CheckpointError, ImageError, NeosrError
 from aether_deploy.image_quality import ground_truth, psnr, ssim
 from aether_deploy.images import SUFFIXES, list_images
-from aether_deploy.neosr_options import TestRun, adapt_options, test_options
+from aether_deploy.neosr_options import PlannedRun, adapted_options, planned_options
 from aether_deploy.neosr_output import Floats, Pixels, name_floats, printed_metrics, saved_images
 from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
 from aether_deploy.parity import Case, ParityReport, Reference, verify
@@ -128,7 +128,7 @@ def validate(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".floats-", ignore_cleanup_errors=True) as temporary:
         for form, checkpoint in (("unfused", trained), ("fused", deployed)):
             readable = _readable_by_neosr(checkpoint, folder / f"{form}.pth", notes)
-            run = TestRun(f"aether_{form}", readable, folder / "neosr", _absolute(images), _absolute(gt))
+            run = PlannedRun(f"aether_{form}", readable, folder / "neosr", _absolute(images), _absolute(gt))
             caught = Path(temporary) / form
             caught.mkdir()
             receipt = _run(neosr or Neosr(), run, opt, folder / form, caught)
@@ -206,10 +206,10 @@ def _readable_by_neosr(checkpoint: Checkpoint, copy: Path, notes: list[str]) -> 
     return load_checkpoint(copy, img_range=checkpoint.spec.img_range)
 
 
-def _run(neosr: Neosr, run: TestRun, opt: Path | None, stem: Path, caught: Path) -> Receipt:
+def _run(neosr: Neosr, run: PlannedRun, opt: Path | None, stem: Path, caught: Path) -> Receipt:
     """One test run, its receipt checked against what was asked."""
     options = stem.with_suffix(".toml")
-    options.write_text(test_options(run) if opt is None else adapt_options(opt, run), encoding="utf-8")
+    options.write_text(planned_options(run) if opt is None else adapted_options(opt, run), encoding="utf-8")
     logger.info("neosr runs %s", run.checkpoint.path.name)
     # neosr would rename an earlier run's folder of this name and keep it.
     shutil.rmtree(run.results / run.name, ignore_errors=True)

@@ -84,7 +84,7 @@ def _neosr() -> dict[str, str]:
     """Which neosr ran: the folder of its package, and its version."""
     import neosr
 
-    folder = Path(str(neosr.__file__)).resolve().parent
+    folder = Path(str(neosr.__file__)).parent
     project = folder.parent / "pyproject.toml"
     if project.is_file():
         version = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("version", "unknown")
