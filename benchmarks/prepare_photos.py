@@ -1,6 +1,6 @@
 """The training photos of the packaged sample: Debian wallpaper packages -> paired tiles for neosr.
 
-    python benchmarks/prepare_photos.py /tmp/photos
+    python -m benchmarks.prepare_photos photos
 
 downloads the packages below with apt-get (a Debian or Ubuntu machine), unpacks them without installing,
 and writes `<folder>/gt/*.png` (256x256) and `<folder>/lq/*.png` (128x128, antialiased bicubic of the GT).
@@ -115,4 +115,4 @@ def detail(tile: Image.Image) -> float:
 
 
 if __name__ == "__main__":
-    command()
+    command(prog_name="python -m benchmarks.prepare_photos")

@@ -1,0 +1,69 @@
+"""The packaged sample against bicubic, on photos that it never saw: scikit-image's, at full size.
+
+    python -m benchmarks.sample_psnr [MODEL]
+
+Each photo is shrunk by 2 with an antialiased bicubic filter in 8 bits, then enlarged by MODEL (a checkpoint or
+an ONNX file) and by bicubic; PSNR and SSIM over all pixels and channels of the 8-bit results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from skimage import data
+
+from aether_deploy import cli
+from aether_deploy.image_quality import psnr, ssim
+from aether_deploy.images import bicubic
+from aether_deploy.runners import open_runner
+
+SAMPLE = Path(__file__).parents[1] / "aether_deploy" / "samples" / "2x_aether_sample.pth"
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+
+Floats = NDArray[np.floating[Any]]
+
+
+@click.command(cls=cli.Command)
+@click.argument("model", default=SAMPLE, type=click.Path(path_type=Path))
+def command(model: Path) -> None:
+    """Print the table in Markdown, as it stands in aether_deploy/samples/README.md."""
+    runner = open_runner(model)
+    click.echo("| photo | bicubic dB | MODEL dB | gain dB | bicubic SSIM | MODEL SSIM |".replace("MODEL", model.stem))
+    click.echo("|---|---|---|---|---|---|")
+    rows = []
+    for name in PHOTOS:
+        truth = load(name, runner.scale)
+        height, width = truth.shape[2:]
+        lr = bicubic(truth, width // runner.scale, height // runner.scale).astype(np.float32)
+        pixels = [to_pixels(image) for image in (truth, bicubic(lr, width, height), runner.run(lr))]
+        rows.append([measure(pixels[0], pixels[side]) for side in (1, 2) for measure in (psnr, ssim)])
+        click.echo(row(name, rows[-1]))
+    click.echo(row("mean", list(np.mean(rows, axis=0))))
+
+
+def load(name: str, scale: int) -> Floats:
+    """One of scikit-image's photos, (1, 3, H, W) in [0, 1], cut to a multiple of `scale`."""
+    pixels = getattr(data, name)()
+    height, width = (size // scale * scale for size in pixels.shape[:2])
+    image = pixels[:height, :width].transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(image)
+
+
+def to_pixels(image: Floats) -> NDArray[np.uint8]:
+    """(1, 3, H, W) floats -> (H, W, 3) in 8 bits, as a viewer shows them."""
+    pixels: NDArray[np.uint8] = np.rint(np.clip(image[0], 0, 1) * 255).astype(np.uint8)
+    return pixels.transpose(1, 2, 0)
+
+
+def row(name: str, values: list[float]) -> str:
+    """A line of the table: values are bicubic's PSNR and SSIM, then the model's."""
+    gain = values[2] - values[0]
+    return f"| {name} | {values[0]:.2f} | {values[2]:.2f} | {gain:+.2f} | {values[1]:.4f} | {values[3]:.4f} |"
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m benchmarks.sample_psnr")
