@@ -160,33 +160,51 @@ def run_neosr(
         }
         job_file = Path(folder) / "job.json"
         job_file.write_text(json.dumps(job), encoding="utf-8")
-        code = _run([neosr.python, str(LAUNCHER), str(job_file)], log)
+        code = _run(mode, [neosr.python, str(LAUNCHER), str(job_file)], log)
         if code != 0 or not receipt.is_file():
             raise _failed(mode, code, log)
         seen: dict[str, Any] = json.loads(receipt.read_text(encoding="utf-8"))
     return Receipt(**seen)
 
 
-def _run(command: list[str], log: Path) -> int:
-    # A convolution in TF32 would add 1e-4 of its own; the library switch leaves neosr untouched.
-    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0", "PYTHONUNBUFFERED": "1"}
-    logger.info("running %s", " ".join(command))
+def _run(mode: str, command: list[str], log: Path) -> int:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if mode == "test":
+        # A convolution in TF32 would add 1e-4 of its own; this switch of the libraries leaves neosr untouched.
+        environment["NVIDIA_TF32_OVERRIDE"] = "0"
     try:
         with (
-            log.open("wb") as output,
+            log.open("w", encoding="utf-8") as file,
             subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                encoding="utf-8",
+                errors="replace",
             ) as process,
         ):
+            for line in process.stdout or ():
+                file.write(line)
+                file.flush()
+                logger.info("%s", _plain(line))
             return process.wait()
     except OSError as error:
         raise NeosrError(f"{command[0]}: cannot be started ({error.strerror}); check --neosr-python") from error
 
 
 def _failed(mode: str, code: int, log: Path) -> NeosrRunError:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+    text = _plain(log.read_text(encoding="utf-8"))
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, text)), "its last log lines say why")
     ended = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+    if left := re.search(r"neosr left its pipeline early with exit code (\S+)", text):
+        ended = f"of its own accord with exit code {left[1]}"
     message = f"neosr's {mode} run ended early, {ended} and without a receipt; {hint} (log: {log})"
     return NeosrRunError(message, tuple(lines[-SHOWN_LOG_LINES:]), log)
+
+
+def _plain(text: str) -> str:
+    """Without neosr's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip()

@@ -39,7 +39,7 @@ def command(options: Path, checkout: Path | None, neosr_python: str, resume: boo
         return
     click.echo(f"{trained.receipt.describe()}: {trained.receipt.forwards} forward passes")
     click.echo(f"newest checkpoint: {trained.checkpoint}")
-    cli.next_command("aether-deploy", "fuse", trained.experiment)
+    cli.next_command("python", "-m", "aether_deploy.fuse", trained.experiment)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from aether_deploy.errors import ConfigError, NeosrError
 from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
 
 __all__ = ["Trained", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,10 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     root = (root or Path.cwd()) if neosr.checkout is None else neosr.checkout
     experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
     experiment = experiments / str(stated["name"])
-    log = root / f"{stated['name']}.train.log"
+    experiments.mkdir(parents=True, exist_ok=True)
+    # Beside the experiment: neosr renames a folder of that name when it starts.
+    log = experiments / f"{stated['name']}.log"
+    logger.warning("neosr's output goes to %s", log)
     receipt = run_neosr(neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ())
     if not receipt.forwards:
         raise NeosrError(f"neosr's training run never ran an AetherNet; is it the type in [network_g] of {options}?")

@@ -80,7 +80,7 @@ def command(
     validation.report.require(fused.name)
     if not as_json:
         click.echo(f"{fused.name} is the trained network: {len(validation.images)} images run by neosr itself")
-        cli.next_command("aether-deploy", "export", fused)
+        cli.next_command("python", "-m", "aether_deploy.export", fused)
 
 
 def _show(validation: Validation) -> None:
