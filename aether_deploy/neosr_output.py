@@ -34,10 +34,12 @@ def saved_images(results: Path, run_name: str) -> dict[str, Pixels]:
     return named
 
 
-def name_floats(
-    caught: Path, saved: dict[str, Pixels], receipt: Receipt, form: str
-) -> dict[str, tuple[Floats, Floats]]:
-    """Image name -> (input, output) floats; an output belongs to the PNG that it becomes when rounded."""
+def name_floats(caught: Path, saved: dict[str, Pixels], receipt: Receipt) -> dict[str, tuple[Floats, Floats]]:
+    """Image name -> (input, output) floats; an output belongs to the PNG that it becomes when rounded.
+
+    Raises:
+        NeosrError: an output without its PNG, or a PNG without its output.
+    """
     by_content: dict[bytes, list[str]] = defaultdict(list)
     for name, pixels in saved.items():
         by_content[_digest(pixels)].append(name)
@@ -47,8 +49,10 @@ def name_floats(
         pixels = np.rint(np.clip(left[0].transpose(1, 2, 0), 0, 1) * 255).astype(np.uint8)
         names = by_content[_digest(pixels)]
         if not names:
-            raise NeosrError(f"{form}: what neosr saved is not what its network put out in forward pass {index}")
+            raise NeosrError(f"what neosr saved is not what its network put out in forward pass {index}")
         named[names.pop(0)] = (entered, left)
+    if len(named) != len(saved):
+        raise NeosrError(f"neosr saved {len(saved)} images, but its network ran {len(named)} times")
     return named
 
 

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from aether_deploy.checkpoint import BARE, Checkpoint, load_checkpoint
-from aether_deploy.errors import CheckpointError, ImageError, NeosrError
+from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.errors import NeosrError
 from aether_deploy.image_quality import ground_truth, psnr, ssim
-from aether_deploy.images import SUFFIXES, list_images
+from aether_deploy.neosr_inputs import check_images, check_pair, readable_by_neosr
 from aether_deploy.neosr_options import PlannedRun, adapted_options, planned_options
 from aether_deploy.neosr_output import Floats, Pixels, name_floats, printed_metrics, saved_images
 from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
@@ -33,8 +32,6 @@ __all__ = ["ImageResult", "Validation", "validate"]
 logger = logging.getLogger(__name__)
 
 NETWORK_CLASS = "neosr.archs.aether_arch.AetherNet"
-# The wrappers that neosr looks for; it reads a bare state dict too.
-NEOSR_KEYS = ("params-ema", "params_ema", "params", BARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +117,28 @@ def validate(
     """
     trained = load_checkpoint(against, img_range=img_range)
     deployed = load_checkpoint(fused, img_range=img_range)
-    _check_pair(trained, deployed)
-    expected = _check_images(images, gt)
+    check_pair(trained, deployed)
+    expected = check_images(images, gt)
     folder.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
-    receipts, floats, pngs, printed = [], [], [], []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".floats-", ignore_cleanup_errors=True) as temporary:
+        runs = []
         for form, checkpoint in (("unfused", trained), ("fused", deployed)):
-            readable = _readable_by_neosr(checkpoint, folder / f"{form}.pth", notes)
-            run = PlannedRun(f"aether_{form}", readable, folder / "neosr", _absolute(images), _absolute(gt))
+            readable = readable_by_neosr(checkpoint, folder / f"{form}.pth", notes)
+            planned = PlannedRun(f"aether_{form}", readable, folder / "neosr", _absolute(images), _absolute(gt))
             caught = Path(temporary) / form
             caught.mkdir()
-            receipt = _run(neosr or Neosr(), run, opt, folder / form, caught)
-            receipts.append(receipt)
-            pngs.append(saved_images(run.results / run.name, run.name))
-            floats.append(name_floats(caught, pngs[-1], receipt, form))
-            printed.append(printed_metrics(folder / f"{form}.log"))
-        if expected and not expected == len(floats[0]) == len(floats[1]):
-            raise NeosrError(f"neosr ran {len(floats[0])} and {len(floats[1])} of {expected} images; see {folder}")
-        report = _compare(floats[0], floats[1])
+            runs.append(_run(neosr or Neosr(), planned, opt, folder / form, caught))
+            if expected and runs[-1].receipt.forwards != expected:
+                raise NeosrError(f"neosr ran {runs[-1].receipt.forwards} of {expected} images; see {folder}/{form}.log")
+        report = _compare(runs[0].floats, runs[1].floats)
+    before, after = runs
     validation = Validation(
-        unfused=receipts[0],
-        fused=receipts[1],
+        unfused=before.receipt,
+        fused=after.receipt,
         report=report,
-        images=tuple(_image_result(name, pngs[0][name], pngs[1][name], gt) for name in sorted(pngs[0])),
-        neosr_metrics={name: (value, printed[1].get(name, "")) for name, value in printed[0].items()},
+        images=tuple(_image_result(name, before.saved[name], after.saved[name], gt) for name in sorted(before.saved)),
+        neosr_metrics={name: (value, after.printed.get(name, "")) for name, value in before.printed.items()},
         notes=tuple(notes),
         folder=folder,
     )
@@ -153,60 +147,17 @@ def validate(
     return validation
 
 
-def _check_pair(trained: Checkpoint, deployed: Checkpoint) -> None:
-    for checkpoint, fused, option in ((deployed, True, "FUSED"), (trained, False, "--against")):
-        if checkpoint.spec.fused != fused:
-            have, want = ("fused", "unfused") if checkpoint.spec.fused else ("unfused", "fused")
-            raise CheckpointError(f"{checkpoint.path}: {have} weights; {option} takes the {want} checkpoint")
-    if trained.spec.as_fused() != deployed.spec:
-        raise CheckpointError(
-            f"two networks: {deployed.path.name} is {deployed.spec.describe()}; {trained.path.name} is "
-            f"{trained.spec.describe()}; give the checkpoint that was fused"
-        )
-    if trained.spec.in_chans != 3:
-        raise CheckpointError(f"{trained.path}: {trained.spec.in_chans} channels; neosr's test run feeds 3")
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What one neosr test run gave: by image name, the saved pixels and the caught (input, output)."""
+
+    receipt: Receipt
+    saved: dict[str, Pixels]
+    floats: dict[str, tuple[Floats, Floats]]
+    printed: dict[str, str]
 
 
-def _check_images(images: Path | None, gt: Path | None) -> int | None:
-    """How many images neosr must run; None if the user's own options name them."""
-    if images is None:
-        return None
-    found = list_images(images)
-    # neosr takes every file of the folder for an image, but no hidden one.
-    others = [path for path in images.iterdir() if path.is_file() and path.suffix.lower() not in SUFFIXES]
-    others = [path for path in others if not path.name.startswith(".")]
-    if others:
-        raise ImageError(f"{images}: {others[0].name} is no image, and neosr reads every file there; move it away")
-    stems = [path.stem for path in found]
-    if len(set(stems)) != len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise ImageError(f"{images}: two images named {twice}, and neosr would save one over the other; rename one")
-    if gt is not None:
-        names, given = {path.name for path in found}, {path.name for path in list_images(gt)}
-        if names != given:
-            odd = sorted(names ^ given)[0]
-            raise ImageError(f"{odd} is not in both {images} and {gt}; expected the same file names in both")
-    return len(found)
-
-
-def _readable_by_neosr(checkpoint: Checkpoint, copy: Path, notes: list[str]) -> Checkpoint:
-    """The checkpoint itself, or a plain copy if neosr's strict loading would trip over its wrapping.
-
-    neosr reads .pth only, strips one `module.`, and knows no `_orig_mod.` and no EMA counter.
-    """
-    if checkpoint.path.suffix != ".safetensors" and checkpoint.param_key in NEOSR_KEYS:
-        contents = torch.load(checkpoint.path, map_location="cpu", weights_only=True)
-        weights = contents if checkpoint.param_key == BARE else contents[checkpoint.param_key]
-        if {str(key).removeprefix("module.") for key in weights} == set(checkpoint.state_dict):
-            return checkpoint
-    torch.save({"params": checkpoint.state_dict}, copy)
-    notes.append(
-        f"neosr cannot read {checkpoint.path.name} as it is; it ran {copy.name}, the same weights as plain params"
-    )
-    return load_checkpoint(copy, img_range=checkpoint.spec.img_range)
-
-
-def _run(neosr: Neosr, run: PlannedRun, opt: Path | None, stem: Path, caught: Path) -> Receipt:
+def _run(neosr: Neosr, run: PlannedRun, opt: Path | None, stem: Path, caught: Path) -> _Run:
     """One test run, its receipt checked against what was asked."""
     options = stem.with_suffix(".toml")
     options.write_text(planned_options(run) if opt is None else adapted_options(opt, run), encoding="utf-8")
@@ -221,7 +172,8 @@ def _run(neosr: Neosr, run: PlannedRun, opt: Path | None, stem: Path, caught: Pa
         raise NeosrError(f"neosr's test run came to its end without running the network once; see {stem}.log")
     if seen != asked:
         raise NeosrError(f"neosr ran {seen}, asked for {asked} (class, fused, scale); see {options}")
-    return receipt
+    saved = saved_images(run.results / run.name, run.name)
+    return _Run(receipt, saved, name_floats(caught, saved, receipt), printed_metrics(stem.with_suffix(".log")))
 
 
 def _compare(unfused: dict[str, tuple[Floats, Floats]], fused: dict[str, tuple[Floats, Floats]]) -> ParityReport:
