@@ -49,6 +49,8 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
         raise ConfigError(
             "--resume needs --neosr PATH: the installed neosr has no train.py, and this one cannot resume"
         )
+    if neosr.checkout is None and stated.get("datasets", {}).get("train", {}).get("accumulate", 1) != 1:
+        raise ConfigError(f"{options}: accumulate needs --neosr PATH; with the installed neosr take it out")
     root = (root or Path.cwd()) if neosr.checkout is None else neosr.checkout
     experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
     experiment = experiments / str(stated["name"])

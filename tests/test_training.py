@@ -152,3 +152,17 @@ def test_training_options_are_checked_before_neosr_starts(tmp_path: Path, call: 
     assert "no [train] table" in error_line(call("train", wrong))
     wrong.write_text('name = "x"\n[network_g]\ntype = "aether"\n[train]\n')
     assert "--resume needs --neosr" in error_line(call("train", wrong, "--resume"))
+    wrong.write_text('name = "x"\n[network_g]\ntype = "aether"\n[train]\n[datasets.train]\naccumulate = 2\n')
+    assert "accumulate needs --neosr" in error_line(call("train", wrong))
+
+
+def test_too_few_images_for_one_batch_end_a_training_at_once(
+    tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("train", "val"):
+        make_photos(tmp_path / "datasets" / kind / "gt", (12, 10), scale=2)
+        make_photos(tmp_path / "datasets" / kind / "lq_x2", (12, 10))
+    monkeypatch.chdir(tmp_path)
+    ran = call("train", CONFIGS / "train_small_x2.toml")
+    assert ran.code == 1
+    assert "1 images are fewer than batch_size" in ran.err

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ def train(root: Path) -> None:
     dataset = build_dataset(data)
     sampler = EnlargedSampler(dataset, 1, 0, data.get("dataset_enlarge_ratio", 1))
     loader = _loader(dataset, data, options, sampler)
+    if len(loader) == 0:
+        # Incomplete batches are dropped, so this would go on for ever.
+        sys.exit(f"{len(dataset)} images are fewer than batch_size; make it smaller, or raise dataset_enlarge_ratio")
     others = [held for name, held in options["datasets"].items() if name.startswith("val")]
     held_out = [_loader(build_dataset(held), held, options) for held in others]
     validate_every = options["val"]["val_freq"] if held_out else math.inf
