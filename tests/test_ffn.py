@@ -52,7 +52,8 @@ def test_refusals() -> None:
         with_ffn(linear, "conv3x3")
     linear = linear.clone()
     matmul = next(node for node in linear.graph if node.op_type == "MatMul")
-    add = matmul.outputs[0].uses()[0].node
+    (use,) = matmul.outputs[0].uses()
+    add = use.node
     other = ir.node("Sub", list(add.inputs))
     linear.graph.insert_before(add, other)
     with pytest.raises(ExportError, match="no linear layer with a weight and a bias"):
