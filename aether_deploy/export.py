@@ -157,25 +157,24 @@ def command(
 
 def _show_half(manifest: Manifest, out: Console) -> None:
     """Islands, weights and activations of a half-precision file, in a line each."""
+    from aether_deploy.onnx_proof import describe_step
+
     if not manifest.fp32_islands:
         return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     if islands["asked"] == "auto":
         for step in islands["measured"]:
-            figures, verdict = step["figures"], "passes" if step["passed"] else "fails"
-            level, psnr = (figures[key] for key in ("max_abs", "psnr"))
-            shown = "not finite" if level is None else f"{level * 255:.3f} of an 8-bit level, {psnr or 0:.1f} dB"
-            out.print(f"auto    {step['policy']} {verdict}: {shown}")
+            out.print(f"auto    {describe_step(step)}")
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
     out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")
     out.print(
         f"weights {weights['rounded']} rounded to {manifest.precision}: {weights['overflow']} overflow to inf, "
         f"{weights['underflow']} underflow to zero"
     )
-    out.print(
-        f"range   largest activation {activations['largest']:.3g} ({activations['at']}), "
-        f"{activations['headroom']:.3g} times below {activations['limit']:.6g}"
-    )
+    operators = ", ".join(f"{op} {value:.3g}" for op, value in activations["operators"].items() if value is not None)
+    out.print(f"range   largest activation of each operator: {operators}")
+    largest, limit = activations["largest"], activations["limit"]
+    out.print(f"        of all {largest:.3g} ({activations['at']}): {limit / largest:.3g} times below {limit:.6g}")
 
 
 if __name__ == "__main__":

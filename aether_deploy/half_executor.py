@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from aether_deploy.errors import ExportError, RunnerError
-from aether_deploy.precision import DTYPES, HALF, LIMITS, tensor_types
+from aether_deploy.graph_types import DTYPES, HALF, LIMITS, tensor_types
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner
 
-__all__ = ["HalfRunner", "open_faithful"]
+__all__ = ["HalfRunner", "half_precision_of", "open_faithful"]
 
 Array = NDArray[np.floating[Any]]
 Rounding = Callable[[Tensor], Tensor]
@@ -47,8 +47,8 @@ class HalfRunner:
     Args:
         path: a file of this house, in any precision; in fp32 nothing is rounded.
     Attributes:
-        activations: operator's output -> largest absolute value before rounding, over all runs so far;
-            infinite once it was not finite.
+        activations: operator -> largest absolute value before rounding, over all runs so far, of those that
+            compute in half; infinite once it was not finite.
     Raises:
         RunnerError: not there, not strongly typed, or with operators that no AetherNet has.
     """
@@ -68,10 +68,11 @@ class HalfRunner:
             raise RunnerError(f"{path}: no AetherNet ({', '.join(sorted(unknown)) or 'more than one image'})")
         self._weights = {value: _weight(value) for value in self._graph.initializers.values()}
         self._last_use = {value: node for node in self._graph for value in node.inputs if value is not None}
-        kinds = set(self._types.values())
-        self.precision = next((name for name in HALF if DTYPES[name] in kinds), "fp32")
+        stored = {self._types[value] for value in self._weights}
+        self.precision = next((name for name in HALF if DTYPES[name] in stored), "fp32")
         self.name = f"faithful {self.precision} on the CPU"
         self.activations: dict[str, float] = {}
+        self._operators = {_label(node): node.op_type for node in self._graph}
         shape = self._graph.inputs[0].shape
         assert shape is not None
         dims = [dim if isinstance(dim, int) else None for dim in shape]
@@ -102,21 +103,31 @@ class HalfRunner:
         return result
 
     def headroom(self) -> dict[str, Any]:
-        """Largest activation of each operator, and how far the type's largest value is from the largest of all.
+        """How far the largest activations are from what the type holds.
 
         Returns:
-            {limit, largest, at, headroom, ops: {output of the operator: value}}; null for what is not finite.
+            {limit, largest, at, headroom, operators: {type: largest}, ops: {operator: largest}}; null for
+            what is not finite, whose headroom is 0.
         """
         limit = LIMITS[self.precision]
         at, largest = max(self.activations.items(), key=lambda item: item[1], default=("", 0.0))
-        finite = {name: value if math.isfinite(value) else None for name, value in self.activations.items()}
+        operators: dict[str, float] = {}
+        for name, value in self.activations.items():
+            kind = self._operators[name]
+            operators[kind] = max(value, operators.get(kind, 0.0))
         return {
             "limit": limit,
-            "largest": finite.get(at),
+            "largest": _finite(largest),
             "at": at,
             "headroom": limit / largest if largest else None,
-            "ops": finite,
+            "operators": {name: _finite(value) for name, value in operators.items()},
+            "ops": {name: _finite(value) for name, value in self.activations.items()},
         }
+
+    def overflows(self) -> list[tuple[str, str]]:
+        """(operator, its type) of those that went beyond what the type holds, in the order of execution."""
+        limit = LIMITS[self.precision]
+        return [(name, self._operators[name]) for name, value in self.activations.items() if value > limit]
 
     def _step(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Tensor:
         inputs = [values[value] for value in node.inputs if value is not None]
@@ -124,7 +135,9 @@ class HalfRunner:
             return _OPERATORS[node.op_type](node, inputs, _unchanged)
         kind = self._types[node.outputs[0]]
         rounding = _rounding(kind)
-        name = str(node.outputs[0].name)
+        if kind != DTYPES[self.precision]:
+            return _OPERATORS[node.op_type](node, inputs, rounding)
+        name = _label(node)
 
         def record_and_round(value: Tensor) -> Tensor:
             low, high = torch.aminmax(value)
@@ -144,15 +157,30 @@ def open_faithful(path: Path) -> Runner:
     """
     from aether_deploy.runners import open_runner
 
-    return HalfRunner(path) if path.suffix == ".onnx" and _is_half(path) else open_runner(path)
+    return HalfRunner(path) if half_precision_of(path) else open_runner(path)
 
 
-def _is_half(path: Path) -> bool:
+def half_precision_of(path: Path) -> str | None:
+    """fp16 or bf16 if that is what an ONNX file stores weights in; None for any other file."""
+    if path.suffix != ".onnx":
+        return None
     try:
-        weights = ir.load(path).graph.initializers.values()
+        stored = {value.dtype for value in ir.load(path).graph.initializers.values()}
     except (OSError, ValueError, RuntimeError, DecodeError):
-        return False  # open_runner says what is wrong with it
-    return any(value.dtype in _TORCH for value in weights)
+        return None  # open_runner says what is wrong with it
+    return next((name for name in HALF if DTYPES[name] in stored), None)
+
+
+def _label(node: ir.Node) -> str:
+    """The layer whose weights an operator has, and its type; its output where it has none with a name."""
+    for value in node.inputs:
+        if value is not None and value.const_value is not None and "." in str(value.name):
+            return f"{str(value.name).rpartition('.')[0]} {node.op_type}"
+    return str(node.outputs[0].name)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _weight(value: ir.Value) -> Tensor:

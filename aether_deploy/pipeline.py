@@ -7,21 +7,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import onnx
+from typing import TYPE_CHECKING
 
 from aether_deploy import manifest
 from aether_deploy.errors import ExportError
 from aether_deploy.files import replacing
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.half_executor import HalfRunner
+from aether_deploy.graph_types import HALF
 from aether_deploy.manifest import Manifest
-from aether_deploy.onnx_export import dynamic_shapes, save_onnx, static_shapes
-from aether_deploy.parity import ParityReport, Reference, verify
-from aether_deploy.precision import HALF, Conversion
-from aether_deploy.runners import OnnxRunner, capture_reference
-from aether_deploy.variants import Candidate, Variant, candidates, default_opset
+from aether_deploy.onnx_export import dynamic_shapes, static_shapes
+from aether_deploy.onnx_proof import write_proved
+from aether_deploy.parity import ParityReport, Reference
+from aether_deploy.runners import capture_reference
+from aether_deploy.variants import Variant, default_opset, fp32_model
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
@@ -145,93 +143,45 @@ def _onnx(source: Source, target: Target) -> Artifact:
     spec = source.checkpoint.spec.as_fused()
     variant, name = target.variant, target.path.name
     logger.info("exporting %s", name)
-    measured: list[dict[str, Any]] = []
     with replacing(target.path) as temporary:
-        for candidate in candidates(source.network, spec, variant):
-            candidate.model.metadata_props.update(_metadata(source, variant, candidate.conversion))
-            save_onnx(candidate.model, temporary)
-            check_onnx(temporary, name)
-            runner = _proof_runner(temporary, variant.precision)
-            report = verify(source.reference, runner.run, variant.precision, what=name)
-            measured.append(_measured(candidate, report))
-            if report.passed:
-                break
-        report.require(name)
+        proof = write_proved(
+            fp32_model(source.network, spec, variant),
+            variant,
+            source.reference,
+            temporary,
+            _metadata(source, variant),
+            name,
+        )
         artifact = manifest.describe_artifact(temporary, "onnx", name=name)
     written = Manifest(
         artifact=artifact,
         source=manifest.describe_source(source.checkpoint),
         network=spec.as_dict(),
-        parity=report.as_dict(),
+        parity=proof.report.as_dict(),
         precision=variant.precision,
         io=variant.io,
         ffn=variant.ffn,
         opset=variant.opset,
         shapes=dict(static_shapes(variant.static, spec.scale) if variant.static else dynamic_shapes(spec.in_chans)),
-        **_half_fields(variant, candidate.conversion, runner, measured),
+        **proof.half,
         tools=manifest.tool_versions("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy"),
         created=manifest.utc_now(),
     )
     written.write(target.path)
-    return Artifact(target, target.path, report, written)
-
-
-def _proof_runner(path: Path, precision: str) -> OnnxRunner | HalfRunner:
-    """What proves a file. ONNX Runtime must load fp16 too, but computes it in fp32; it has no bf16 on the CPU."""
-    if precision != "bf16":
-        loaded = OnnxRunner(path)
-        if precision not in HALF:
-            return loaded
-    return HalfRunner(path)
-
-
-def _measured(candidate: Candidate, report: ParityReport) -> dict[str, Any]:
-    """One step of `auto`."""
-    policy = candidate.conversion.policy if candidate.conversion else ""
-    figures = report.overall
-    logger.info("islands %s: %.3f of a level, %.1f dB", policy, figures.max_abs * 255, figures.psnr)
-    return {"policy": policy, **report.summary()}
-
-
-def _half_fields(
-    variant: Variant, conversion: Conversion | None, runner: OnnxRunner | HalfRunner, measured: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """What a manifest says of half precision alone."""
-    if conversion is None or not isinstance(runner, HalfRunner):
-        return {}
-    islands = {"asked": variant.islands, **conversion.as_dict(), "measured": measured}
-    return {
-        "fp32_islands": islands,
-        "weights": conversion.weights_as_dict(),
-        "activations": runner.headroom(),
-    }
+    return Artifact(target, target.path, proof.report, written)
 
 
 # Adding a format: one exporter and one line.
 FORMATS: dict[str, Callable[[Source, Target], Artifact]] = {"onnx": _onnx}
 
 
-def check_onnx(path: Path, name: str) -> None:
-    """The full checker, and shape inference in strict mode as chaiNNer does it.
-
-    Raises:
-        ExportError: the file on disk is no valid model.
-    """
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-        onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"{name} is no valid ONNX: {str(error).splitlines()[0]}") from error
-
-
-def _metadata(source: Source, variant: Variant, conversion: Conversion | None) -> dict[str, str]:
+def _metadata(source: Source, variant: Variant) -> dict[str, str]:
     """The essentials of the manifest; only what is the same for two exports, so that the files are too."""
     described = manifest.describe_source(source.checkpoint)
     values = {
         "precision": variant.precision,
         "io": variant.io,
         "ffn": variant.ffn,
-        **({"fp32_islands": json.dumps(conversion.as_dict())} if conversion else {}),
         "scale": str(source.checkpoint.spec.scale),
         "network": json.dumps(source.checkpoint.spec.as_fused().as_dict()),
         **{f"source.{key}": str(value) for key, value in described.items()},

@@ -7,81 +7,37 @@ initializers, the two ends and the Cast nodes; what a policy calls an island is 
 
 from __future__ import annotations
 
-import logging
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from aether_deploy.errors import ExportError
+from aether_deploy.graph_types import DTYPES, HALF, IO, MIN_OPSETS, declared_type, tensor_types
+from aether_deploy.half_weights import WeightLoss, round_weights
 
 __all__ = [
     "AUTO",
-    "HALF",
-    "IO",
-    "LIMITS",
-    "MIN_OPSETS",
     "POLICIES",
     "Conversion",
     "HalfPrecision",
-    "WeightLoss",
-    "tensor_types",
     "to_half",
 ]
-
-logger = logging.getLogger(__name__)
-
-DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-HALF = ("fp16", "bf16")
-IO = ("fp32", "fp16")
-
-# The largest finite value of each type.
-LIMITS = {"fp16": 65504.0, "bf16": 3.3895313892515355e38, "fp32": 3.4028234663852886e38}
-
-# Conv takes bfloat16 from opset 22 on.
-MIN_OPSETS = {"fp16": 17, "bf16": 22}
 
 # What each policy keeps in fp32, from the cheapest to the safest, which is the order in which `auto` tries
 # them. norm: LayerNormalization, whose squares overflow fp16 from inputs of 256 on, at two casts each.
 # tail: the last convolution, img_range and the mean, where one fp16 step is 0.125 of an 8-bit level.
+# head: the mean's subtraction, where the input arrives in fp32: one cast less, and 5 dB on photos.
 POLICIES: dict[str, frozenset[str]] = {
     "none": frozenset(),
     "tail": frozenset({"tail"}),
     "all-norms": frozenset({"norm"}),
-    "default": frozenset({"norm", "tail"}),
+    "default": frozenset({"head", "norm", "tail"}),
 }
 AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True)
-class WeightLoss:
-    """What rounding to half precision did to the weights.
-
-    Attributes:
-        rounded: weights that are stored in half precision now.
-        overflow: finite ones that became infinite.
-        underflow: those that were not zero and became it.
-        largest: largest absolute value before rounding.
-        worst: the initializer that holds it.
-    """
-
-    rounded: int
-    overflow: int
-    underflow: int
-    largest: float
-    worst: str
-
-    def require(self, precision: str) -> None:
-        """Raises ExportError if a weight overflowed; nothing is clamped."""
-        if self.overflow:
-            raise ExportError(
-                f"{self.overflow} weights overflow {precision}: {self.worst} reaches {self.largest:.3g}, "
-                f"at most {LIMITS[precision]:.5g} fits; use --precision bf16, or fp32"
-            )
 
 
 @dataclass
@@ -172,9 +128,9 @@ class HalfPrecision(ir.passes.FunctionalPass):
         """A converted copy; see `to_half`."""
         model = model.clone()
         graph = model.graph
-        kept = POLICIES[self.islands]
+        kept = POLICIES[self.islands] - (frozenset() if self.io == ir.DataType.FLOAT else frozenset({"head"}))
         types = {node: ir.DataType.FLOAT if role in kept else self.half for node, role in _roles(graph).items()}
-        weights = _round_weights(graph, types, self.precision)
+        weights = round_weights(graph, types, self.precision)
         graph.inputs[0].type = ir.TensorType(self.io)
         _insert_casts(graph, types)
         _type_output(graph, types, self.io)
@@ -193,40 +149,14 @@ class HalfPrecision(ir.passes.FunctionalPass):
             raise ir.passes.PostconditionError(f"input and output are not {self.io}")
 
 
-def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
-    """The type of every tensor, as a strongly typed runtime reads it off the graph.
-
-    Raises:
-        ExportError: an operator whose inputs have more than one type, or an output that is declared otherwise.
-    """
-    types: dict[ir.Value, ir.DataType] = {}
-    for value in (*graph.inputs, *graph.initializers.values()):
-        types[value] = _declared(value)
-    for node in graph:
-        kinds = {types[value] for value in node.inputs if value is not None}
-        if node.op_type == "Cast":
-            kinds = {ir.DataType(node.attributes["to"].as_int())}
-        if len(kinds) != 1:
-            seen = ", ".join(sorted(kind.name for kind in kinds))
-            raise ExportError(f"{node.op_type} {node.outputs[0].name} mixes {seen}; not strongly typed")
-        types[node.outputs[0]] = kinds.pop()
-    for value in graph.outputs:
-        if value.dtype != types[value]:
-            raise ExportError(f"{value.name} is declared {value.dtype}, but computed in {types[value]}")
-    return types
-
-
-def _declared(value: ir.Value) -> ir.DataType:
-    tensor = value.const_value
-    kind = tensor.dtype if tensor is not None else value.dtype
-    if kind is None:
-        raise ExportError(f"{value.name} has no type")
-    return kind
-
-
 def _roles(graph: ir.Graph) -> dict[ir.Node, str]:
-    """norm, tail or body of every node; the tail is what follows from the last convolution on, it included."""
+    """head, norm, tail or body of every node, in order.
+
+    The head is what precedes the first convolution, the tail what follows from the last one on, it included.
+    """
     roles = {node: "norm" if node.op_type == "LayerNormalization" else "body" for node in graph}
+    for node in itertools.takewhile(lambda node: node.op_type != "Conv", graph):
+        roles[node] = "head"
     for node in _tail(graph):
         roles[node] = "tail"
     return roles
@@ -242,34 +172,9 @@ def _tail(graph: ir.Graph) -> Iterator[ir.Node]:
         node = before.producer()
 
 
-def _round_weights(graph: ir.Graph, types: dict[ir.Node, ir.DataType], precision: str) -> WeightLoss:
-    """Stores each initializer once: in half if anything computed in half reads it, else in fp32."""
-    half = DTYPES[precision]
-    rounded = overflow = underflow = 0
-    largest, worst = 0.0, ""
-    for value in graph.initializers.values():
-        if not any(types[use.node] == half for use in value.uses()):
-            continue
-        tensor = value.const_value
-        assert tensor is not None
-        before: NDArray[Any] = tensor.numpy()
-        with np.errstate(over="ignore"):
-            after = before.astype(half.numpy())
-        rounded += before.size
-        overflow += int(np.sum(np.isinf(after.astype(np.float32)) & np.isfinite(before)))
-        underflow += int(np.sum((after == 0) & (before != 0)))
-        peak = float(np.abs(before).max(initial=0))
-        if peak > largest:
-            largest, worst = peak, str(value.name)
-        value.const_value = ir.Tensor(after, dtype=half, name=value.name)
-        # A new type object: a clone shares the old one with the model that it was made from.
-        value.type = ir.TensorType(half)
-    return WeightLoss(rounded, overflow, underflow, largest, worst)
-
-
 def _insert_casts(graph: ir.Graph, types: dict[ir.Node, ir.DataType]) -> None:
     """Gives every node its inputs in its own type, through at most one Cast a tensor and type."""
-    known = {value: _declared(value) for value in (*graph.inputs, *graph.initializers.values())}
+    known = {value: declared_type(value) for value in (*graph.inputs, *graph.initializers.values())}
     done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for node, kind in types.items():
         for index, value in enumerate(node.inputs):

@@ -172,18 +172,20 @@ def capture_reference(
 
 
 def open_runner(path: Path) -> Runner:
-    """A checkpoint in PyTorch or an ONNX file in ONNX Runtime, by its suffix.
+    """A checkpoint in PyTorch or an ONNX file in ONNX Runtime, by its suffix; bf16 as `half_executor` runs it.
 
     Raises:
         RunnerError: a suffix that nothing here runs.
         CheckpointError: a checkpoint that cannot be read.
     """
     from aether_deploy.checkpoint import SUFFIXES, load_checkpoint
+    from aether_deploy.half_executor import HalfRunner, half_precision_of
 
     if path.suffix == ".onnx":
         if not path.is_file():
             raise RunnerError(f"{path}: not there; check the path")
-        return OnnxRunner(path)
+        # ONNX Runtime's CPU provider has no bf16 convolution.
+        return HalfRunner(path) if half_precision_of(path) == "bf16" else OnnxRunner(path)
     if path.suffix in SUFFIXES or path.is_dir():
         return TorchRunner.from_checkpoint(load_checkpoint(path))
     raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)} or .onnx")

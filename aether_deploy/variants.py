@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from aether_deploy.errors import ExportError
 from aether_deploy.ffn import FORMS, with_ffn
+from aether_deploy.graph_types import HALF, IO, MIN_OPSETS
 from aether_deploy.onnx_export import DEFAULT_OPSET, export_onnx
-from aether_deploy.precision import AUTO, HALF, IO, MIN_OPSETS, POLICIES, Conversion, to_half
+from aether_deploy.precision import AUTO, POLICIES, Conversion, to_half
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["Candidate", "Variant", "candidates", "onnx_model"]
+__all__ = ["Variant", "conversions", "default_opset", "fp32_model", "onnx_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +80,26 @@ def default_opset(precision: str) -> int:
     return max(DEFAULT_OPSET, MIN_OPSETS.get(precision, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to prove; `conversion` says what became of it, None in fp32."""
-
-    model: ir.Model
-    conversion: Conversion | None
-
-
-def candidates(network: nn.Module, spec: NetworkSpec, variant: Variant) -> Iterator[Candidate]:
-    """The models that a variant may be, the first that passes being the one; more than one only for `auto`.
+def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Model:
+    """The variant's graph before rounding: its opset, shapes and FFN, in fp32.
 
     Args:
         network: fused, in eval mode; is not changed.
         spec: of that network.
     Raises:
-        ExportError: see `export_onnx`, `with_ffn` and `to_half`.
+        ExportError: see `export_onnx` and `with_ffn`.
     """
-    graph = with_ffn(export_onnx(network, spec, opset=variant.opset, static=variant.static), variant.ffn)
-    if variant.precision not in HALF:
-        yield Candidate(graph, None)
-        return
+    return with_ffn(export_onnx(network, spec, opset=variant.opset, static=variant.static), variant.ffn)
+
+
+def conversions(graph: ir.Model, variant: Variant) -> Iterator[Conversion]:
+    """What `fp32_model` gave, in the variant's half precision; more than one only for `auto`, cheapest first.
+
+    Raises:
+        ExportError: see `to_half`.
+    """
     for policy in variant.policies:
-        conversion = to_half(graph, variant.precision, io=variant.io, islands=policy)
-        yield Candidate(conversion.model, conversion)
+        yield to_half(graph, variant.precision, io=variant.io, islands=policy)
 
 
 def onnx_model(
@@ -115,10 +112,12 @@ def onnx_model(
         spec: of that network.
         metadata: for `metadata_props`.
     Raises:
-        ExportError: islands are `auto`, which takes measuring; or see `candidates`.
+        ExportError: islands are `auto`, which takes measuring; or see `fp32_model` and `to_half`.
     """
-    if variant.islands == AUTO and variant.precision in HALF:
-        raise ExportError(f"islands auto are found by measuring, in the pipeline; name one of {', '.join(POLICIES)}")
-    model = next(candidates(network, spec, variant)).model
+    model = fp32_model(network, spec, variant)
+    if variant.precision in HALF:
+        if variant.islands == AUTO:
+            raise ExportError(f"islands auto are found by measuring: use the pipeline, or name {', '.join(POLICIES)}")
+        model = next(conversions(model, variant)).model
     model.metadata_props.update(metadata or {})
     return model

@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from aether_deploy import pipeline
+from aether_deploy import onnx_proof, pipeline
 from aether_deploy.checkpoint import load_checkpoint, sha256_of
 from aether_deploy.errors import ExportError
 from aether_deploy.fuse import fuse_aether
@@ -285,6 +285,6 @@ def test_the_shipped_file_is_what_is_proved(
         tensor.raw_data = values.tobytes()
         onnx.save(proto, path)
 
-    monkeypatch.setattr(pipeline, "save_onnx", damaged)
+    monkeypatch.setattr(onnx_proof, "save_onnx", damaged)
     assert call("export", checkpoint_file).code == 3
     assert list(tmp_path.iterdir()) == [checkpoint_file]

@@ -6,14 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aether_deploy import pipeline
 from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.fuse import fuse_aether
 from aether_deploy.images import PHOTOS, read_image
-from aether_deploy.runners import OnnxRunner
+from aether_deploy.onnx_export import save_onnx
+from aether_deploy.parity import TOLERANCES
+from aether_deploy.runners import OnnxRunner, TorchRunner
+from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import SAMPLE
 
 # VapourSynth keeps a core for the process, so each run has one of its own.
@@ -26,7 +31,7 @@ model, source, target = sys.argv[1:]
 lr = np.load(source)
 height, width = lr.shape[2:]
 core = vs.core
-clip = core.std.BlankClip(format=vs.RGBS, width=width, height=height, length=1)
+clip = core.std.BlankClip(format=vs.RGBH if lr.dtype == np.float16 else vs.RGBS, width=width, height=height, length=1)
 
 def fill(n, f):
     frame = f.copy()
@@ -41,14 +46,35 @@ print(json.dumps({"format": frame.format.name, "width": frame.width, "height": f
 """
 
 
+def _in_vapoursynth(model: Path, lr: Any, folder: Path) -> tuple[dict[str, Any], Any]:
+    """What vs-mlrt gives for one frame: {format, width, height} and (1, 3, H, W)."""
+    np.save(folder / "lr.npy", lr)
+    words = [sys.executable, "-c", _SCRIPT, model, folder / "lr.npy", folder / "sr.npy"]
+    ran = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1]), np.load(folder / "sr.npy")
+
+
 @pytest.mark.parametrize("crop", [(48, 64), (37, 53)])
 def test_vs_mlrt_takes_the_file_as_it_is(tmp_path: Path, crop: tuple[int, int]) -> None:
     (artifact,) = pipeline.export_model(load_checkpoint(SAMPLE), pipeline.ExportOptions(output=tmp_path))
     lr = np.ascontiguousarray(read_image(PHOTOS / "coffee.png")[:, :, : crop[0], : crop[1]])
-    np.save(tmp_path / "lr.npy", lr)
-    words = [sys.executable, "-c", _SCRIPT, artifact.path, tmp_path / "lr.npy", tmp_path / "sr.npy"]
-    ran = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.splitlines()[-1]) == {"format": "RGBS", "width": crop[1] * 2, "height": crop[0] * 2}
+    frame, sr = _in_vapoursynth(artifact.path, lr, tmp_path)
+    assert frame == {"format": "RGBS", "width": crop[1] * 2, "height": crop[0] * 2}
     # The plugin brings its own ONNX Runtime: float32 arithmetic in another order, no more.
-    assert np.abs(np.load(tmp_path / "sr.npy") - OnnxRunner(artifact.path).run(lr)).max() < 2e-6
+    assert np.abs(sr - OnnxRunner(artifact.path).run(lr)).max() < 2e-6
+
+
+@pytest.mark.parametrize(("io", "ffn"), [("fp32", "linear"), ("fp16", "linear"), ("fp16", "conv1x1")])
+def test_vs_mlrt_takes_half_precision(tmp_path: Path, io: str, ffn: str) -> None:
+    checkpoint = load_checkpoint(SAMPLE)
+    model = onnx_model(fuse_aether(checkpoint.build()), checkpoint.spec.as_fused(), Variant("fp16", io=io, ffn=ffn))
+    path = tmp_path / "model.onnx"
+    save_onnx(model, path)
+    exact = read_image(PHOTOS / "coffee.png")[:, :, :37, :53]
+    lr = np.ascontiguousarray(exact, dtype=np.float16 if io == "fp16" else np.float32)
+    frame, sr = _in_vapoursynth(path, lr, tmp_path)
+    assert frame == {"format": "RGBH" if io == "fp16" else "RGBS", "width": 106, "height": 74}
+    assert sr.dtype == lr.dtype
+    expected = TorchRunner.from_checkpoint(checkpoint).run(exact)
+    assert np.abs(sr.astype(np.float32) - expected).max() < TOLERANCES["fp16"].max_abs

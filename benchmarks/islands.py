@@ -1,0 +1,119 @@
+"""What each islands policy costs and gives, on a checkpoint: error, size, casts, headroom.
+
+    python -m benchmarks.islands                       # the packaged sample
+    python -m benchmarks.islands net_g_latest.pth --images my_photos
+
+Each row is a file, reloaded from disk and run by the faithful executor; it gates nothing. Prints a Markdown
+table and writes benchmarks/results/islands.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.demo import SAMPLE
+from aether_deploy.fuse import fuse_aether
+from aether_deploy.graph_types import HALF
+from aether_deploy.half_executor import HalfRunner
+from aether_deploy.images import parity_photos
+from aether_deploy.onnx_export import save_onnx
+from aether_deploy.parity import Reference, verify
+from aether_deploy.precision import POLICIES, to_half
+from aether_deploy.runners import capture_reference
+from aether_deploy.variants import Variant, default_opset, fp32_model
+from benchmarks.machine import describe_machine
+
+RESULTS = Path(__file__).parent / "results"
+
+VARIANTS = (
+    Variant("fp32"),
+    *(Variant("fp16", islands=policy) for policy in POLICIES),
+    Variant("fp16", io="fp16"),
+    Variant("fp16", ffn="conv1x1"),
+    *(Variant("bf16", islands=policy, opset=default_opset("bf16")) for policy in ("none", "default")),
+)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path), default=SAMPLE)
+@click.option("--images", type=click.Path(path_type=Path), help="Photos, the packaged ones by default.")
+def main(checkpoint: Path, images: Path | None) -> None:
+    """Measures every policy on CHECKPOINT."""
+    loaded = load_checkpoint(checkpoint)
+    spec, network = loaded.spec.as_fused(), fuse_aether(loaded.build())
+    reference = capture_reference(loaded, images)
+    photos = {name for name, _ in parity_photos(images)}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for variant in VARIANTS:
+            print(f"measuring {describe(variant)} ...", file=sys.stderr)
+            model, casts = fp32_model(network, spec, variant), 0
+            if variant.precision in HALF:
+                conversion = to_half(model, variant.precision, io=variant.io, islands=variant.islands)
+                model, casts = conversion.model, conversion.casts
+            path = Path(folder) / "model.onnx"
+            save_onnx(model, path)
+            rows.append(measure(variant, path, casts, reference, photos))
+    RESULTS.mkdir(exist_ok=True)
+    results = {"machine": describe_machine(), "checkpoint": loaded.path.name, "sha256": loaded.sha256, "rows": rows}
+    (RESULTS / "islands.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print(as_markdown(rows))
+
+
+def measure(variant: Variant, path: Path, casts: int, reference: Reference, photos: set[str]) -> dict[str, Any]:
+    """One file's figures: on photos, and the worst over all cases."""
+    runner = HalfRunner(path)
+    report = verify(reference, runner.run, variant.precision)
+    on_photos = [result.figures for result in report.results if result.case.rpartition(" ")[0] in photos]
+    ranges = runner.headroom()
+    return {
+        "variant": describe(variant),
+        "photos_max_abs": max(figures.max_abs for figures in on_photos),
+        "photos_psnr": min(figures.psnr for figures in on_photos),
+        "all_max_abs": report.overall.max_abs,
+        "all_psnr": report.overall.psnr,
+        "passed": report.passed,
+        "bytes": path.stat().st_size,
+        "casts": casts,
+        "largest_activation": ranges["largest"],
+        "headroom": ranges["headroom"],
+    }
+
+
+def describe(variant: Variant) -> str:
+    """Precision, islands, and what differs from the default."""
+    islands = f", islands {variant.islands}" if variant.precision in HALF else ""
+    ends = ", fp16 ends" if variant.io == "fp16" else ""
+    ffn = ", FFN as 1x1 convolutions" if variant.ffn == "conv1x1" else ""
+    return f"{variant.precision}{islands}{ends}{ffn}"
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """The table of the README; errors in 8-bit levels."""
+    header = ["", "photos: worst level", "PSNR, dB", "all cases: worst level", "PSNR, dB", "KB", "of fp32", "casts"]
+    full = rows[0]["bytes"]
+    cells = [
+        [
+            str(row["variant"]),
+            f"{row['photos_max_abs'] * 255:.3f}",
+            f"{row['photos_psnr']:.1f}",
+            f"{row['all_max_abs'] * 255:.3f}",
+            f"{row['all_psnr']:.1f}",
+            f"{row['bytes'] / 1e3:.0f}",
+            f"{row['bytes'] / full:.0%}",
+            str(row["casts"]),
+        ]
+        for row in rows
+    ]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *cells])
+
+
+if __name__ == "__main__":
+    main()
