@@ -271,15 +271,10 @@ def show_report(report: ParityReport, out: Console, *, title: str = "parity") ->
             f"{figures.levels_share:.3%}",
             "[red]✗[/red]" if result.failure else "[green]✓[/green]",
         )
-    limit = report.tolerance
     table.add_section()
-    table.add_row(
-        f"allowed ({report.gate})",
-        f"{limit.max_abs:.1e}",
-        f"{limit.mean_abs:.1e}",
-        f"≥ {limit.min_psnr:.0f}",
-        "",
-        "",
-        "",
-    )
+    limits = {f"allowed ({report.gate})": report.tolerance}
+    if report.tolerance.drawn != 1:
+        limits["allowed on what is drawn"] = report.tolerance.for_drawn()
+    for name, limit in limits.items():
+        table.add_row(name, f"{limit.max_abs:.1e}", f"{limit.mean_abs:.1e}", f"≥ {limit.min_psnr:.0f}", "", "", "")
     out.print(table)

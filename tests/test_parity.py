@@ -72,6 +72,21 @@ def test_each_limit_closes_the_gate(gate: str) -> None:
     assert not shifted(1.1 * limit.max_abs, slice(0, 1))
 
 
+def test_what_is_drawn_may_err_more_in_half_precision_and_photos_may_not() -> None:
+    limit = TOLERANCES["fp16"]
+    lr = np.zeros((1, 3, 64, 64), np.float32)
+    error = 1.5 * limit.mean_abs
+
+    def passed(*, drawn: bool, gate: str = "fp16") -> bool:
+        reference = capture(lambda x: x, [Case("flat", lr, drawn=drawn)])
+        return verify(reference, lambda x: x + error, gate).passed
+
+    assert passed(drawn=True)
+    assert not passed(drawn=False)
+    assert not passed(drawn=True, gate="fp32")
+    assert TOLERANCES["fp32"].for_drawn() == TOLERANCES["fp32"]
+
+
 def test_a_wrong_shape_fails_and_names_both() -> None:
     report = verify(capture(lambda x: x, [Case("gray", GRAY)]), lambda x: x[:, :, 1:], "fp32")
     with pytest.raises(ParityError, match=r"shape \(1, 3, 3, 6\), expected \(1, 3, 4, 6\)"):
