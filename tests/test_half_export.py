@@ -191,7 +191,7 @@ def test_auto_stops_at_the_first_that_passes(tmp_path: Path, call: Callable[...,
 
 
 def test_auto_that_finds_nothing_says_the_figure_of_each(tmp_path: Path, call: Callable[..., Ran]) -> None:
-    source = scaled_sample(tmp_path / "2x_Scaled.pth", 1e5)
+    source = scaled_sample(tmp_path / "2x_Scaled.pth", 5e4)
     ran = call("export", source, "--precision", "fp16", "--islands", "auto")
     assert ran.code == 3
     line = error_line(ran)
