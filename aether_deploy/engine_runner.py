@@ -121,14 +121,14 @@ class EngineRunner:
             EngineError: TensorRT failed.
         """
         values = np.ascontiguousarray(lr, np.float32)
-        request = {"shape": list(lr.shape), "profile": self._profile_of(lr.shape)}
+        shape, profile = list(lr.shape), self._profile_of(lr.shape)
         with translated(self._what):
             try:
-                answer, data = self._process.ask("run", values.data.cast("B"), **request)
+                answer, data = self._process.ask("run", values.data.cast("B"), shape=shape, profile=profile)
             except RefusedError as refusal:
                 if explain(refusal.log) == OUT_OF_MEMORY:
-                    shape = "x".join(map(str, lr.shape))
-                    raise OutOfMemoryError(f"out of memory for an input of {shape}; give a smaller tile") from refusal
+                    seen = "x".join(map(str, shape))
+                    raise OutOfMemoryError(f"out of memory for an input of {seen}; give a smaller tile") from refusal
                 raise
         return np.frombuffer(data, np.float32).reshape(answer["shape"])
 

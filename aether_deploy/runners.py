@@ -253,7 +253,8 @@ def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, 
 
     Args:
         path: the file; of a checkpoint, neosr's folder too.
-        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged.
+        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged; an engine runs
+            on the GPU whatever it is.
         threads: on the CPU; one a core by default.
         trust: load an engine that no manifest vouches for.
     Raises:
@@ -269,7 +270,9 @@ def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, 
     from aether_deploy.engine_file import SUFFIX as ENGINE_SUFFIX
 
     if path.suffix == ENGINE_SUFFIX:
-        return _open_engine(path, device, trust)
+        from aether_deploy.engine_runner import EngineRunner
+
+        return EngineRunner(path, trust=trust)
     if path.suffix in SUFFIXES or path.is_dir():
         return _open_checkpoint(path, device, threads)
     raise RunnerError(
@@ -309,11 +312,3 @@ def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunne
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchRunner.from_checkpoint(load_checkpoint(path), device=device)
-
-
-def _open_engine(path: Path, device: str, trust: bool) -> Runner:
-    from aether_deploy.engine_runner import EngineRunner
-
-    if device not in ("auto", "tensorrt"):
-        raise RunnerError(f"{path}: an engine runs in TensorRT, not on --device {device}; leave --device out")
-    return EngineRunner(path, trust=trust)

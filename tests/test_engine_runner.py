@@ -153,7 +153,17 @@ class TestRuns:
     def test_a_picture_larger_than_the_profiles_is_tiled(
         self, on_fake_gpu: Path, tmp_path: Path, call: Callable[..., Ran]
     ) -> None:
-        words = ["upscale", on_fake_gpu, PHOTOS / "coffee.png", "-o", tmp_path / "out.png", "--tile", 256]
+        words = [
+            "upscale",
+            on_fake_gpu,
+            PHOTOS / "coffee.png",
+            "-o",
+            tmp_path / "out.png",
+            "--tile",
+            256,
+            "--overlap",
+            16,
+        ]
         ran = call(*words)
         assert ran.code == 0, ran.err
         assert (tmp_path / "out.png").is_file()
