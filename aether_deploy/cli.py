@@ -37,6 +37,7 @@ __all__ = [
     "print_json",
     "progress",
     "show_report",
+    "trust_option",
 ]
 
 # Command -> module; the order is that of `aether-deploy --help`.
@@ -50,6 +51,7 @@ COMMANDS = {
     "export": "export",
     "parity": "parity",
     "upscale": "upscale",
+    "doctor": "doctor",
 }
 
 
@@ -118,6 +120,10 @@ device_option = click.option(
     default="auto",
     show_default=True,
     help="auto is CUDA where it loads, else the CPU; one that is named and does not load is an error.",
+)
+
+trust_option = click.option(
+    "--trust", is_flag=True, help="Load an engine, which is code, that no manifest vouches for."
 )
 
 
@@ -223,19 +229,36 @@ def next_command(*words: object, as_json: bool = False) -> None:
 
 
 class _StatusHandler(logging.Handler):
-    def __init__(self, update: Callable[[str], None]) -> None:
+    """Hands on each message, and the `fraction` of the work done where a record has one (else None)."""
+
+    def __init__(self, update: Callable[[str, float | None], None]) -> None:
         super().__init__(logging.INFO)
         self._update = update
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._update(record.getMessage())
+        self._update(record.getMessage(), getattr(record, "fraction", None))
+
+
+def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) -> logging.Handler:
+    """A spinner and a text, with a bar while a fraction is known."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    bar = BarColumn()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    moving = stack.enter_context(Progress(*columns, console=out, transient=True))
+    task = moving.add_task(escape(description), total=None)
+
+    def update(text: str, fraction: float | None) -> None:
+        moving.columns = columns if fraction is None else (*columns, bar)
+        moving.update(task, description=f"{escape(description)}: {escape(text)}", total=1.0, completed=fraction or 0.0)
+
+    return _StatusHandler(update)
 
 
 @contextlib.contextmanager
 def progress(description: str) -> Iterator[None]:
     """Shows the library's log as a moving status line on stderr; warnings stay. Silent where no terminal is."""
-    from rich.markup import escape
-
     out = console(stderr=True)
     log = logging.getLogger("aether_deploy")
     log.setLevel(logging.INFO)
@@ -245,8 +268,7 @@ def progress(description: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         handlers: list[logging.Handler] = [warning]
         if out.is_terminal:
-            status = stack.enter_context(out.status(escape(description)))
-            handlers.append(_StatusHandler(lambda text: status.update(f"{escape(description)}: {escape(text)}")))
+            handlers.append(_moving_line(out, description, stack))
         for handler in handlers:
             log.addHandler(handler)
             stack.callback(log.removeHandler, handler)

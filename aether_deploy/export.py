@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aether_deploy import cli
+from aether_deploy import cli, engine_cli
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aether_deploy.manifest import Manifest
+    from aether_deploy.pipeline import Artifact
+
+Shape = tuple[int, int, int, int]
 
 
 class ShapeType(click.ParamType[tuple[int, int, int, int]]):
@@ -35,7 +38,14 @@ class ShapeType(click.ParamType[tuple[int, int, int, int]]):
 
 @click.command(cls=cli.Command, name="export", context_settings={"show_default": True})
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--format", "formats", type=click.Choice(["onnx"]), multiple=True, default=["onnx"], help="Repeatable.")
+@click.option(
+    "--format",
+    "formats",
+    type=click.Choice(["onnx", "tensorrt", "tensorrt-rtx"]),
+    multiple=True,
+    default=["onnx"],
+    help="Repeatable.",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -63,6 +73,7 @@ class ShapeType(click.ParamType[tuple[int, int, int, int]]):
 @click.option(
     "--static", type=ShapeType(), help="A fixed input shape, as in 1x3x256x256; dynamic by default.", show_default=False
 )
+@engine_cli.engine_options(ShapeType())
 @click.option(
     "-o",
     "--output",
@@ -85,7 +96,12 @@ def command(
     islands: str,
     ffn: str,
     opset: int | None,
-    static: tuple[int, int, int, int] | None,
+    static: Shape | None,
+    min_shapes: tuple[Shape, ...],
+    opt_shapes: tuple[Shape, ...],
+    max_shapes: tuple[Shape, ...],
+    gpus: tuple[str, ...],
+    workspace: int | None,
     output: Path | None,
     name: str | None,
     param_key: str,
@@ -98,11 +114,13 @@ def command(
     """Exports MODEL, a checkpoint as neosr trained it (fused on the way) or a fused one.
 
     Each file is reloaded from disk and compared with the network as it was trained; one that differs
-    is not left behind.
+    is not left behind. An engine keeps the ONNX file that it was built from beside it; where no GPU
+    for it is here, that file is what was proved.
     """
     with cli.progress("export"):
         from aether_deploy import pipeline
         from aether_deploy.checkpoint import load_checkpoint
+        from aether_deploy.engine_plan import EngineOptions
 
         checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
         options = pipeline.ExportOptions(
@@ -116,6 +134,7 @@ def command(
             io=io,
             islands=islands,
             ffn=ffn,
+            engine=EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
         )
         targets = pipeline.plan(checkpoint, options)
         artifacts = [] if dry_run else pipeline.export_model(checkpoint, options)
@@ -124,11 +143,14 @@ def command(
     out.print(f"read    {checkpoint.path} ({checkpoint.param_key}): {checkpoint.spec.describe()}")
     if checkpoint.spec.fused:
         out.print("note    fused already: proved against these weights; the unfused ones are not at hand")
+    for note in dict.fromkeys(note for target in targets if target.engine for note in target.engine.notes):
+        out.print(f"note    {note}")
     for target in targets if dry_run else ():
         out.print(f"would write {target.path}")
+        if target.engine:
+            engine_cli.show_plan(target.engine, out)
     for artifact in artifacts:
-        cli.show_report(artifact.report, out, title=f"{artifact.path.name}, reloaded, against the network as trained")
-        _show_half(artifact.manifest, out)
+        _show_artifact(artifact, out)
         out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
     if as_json:
         cli.print_json(
@@ -143,10 +165,11 @@ def command(
                     {
                         "file": str(a.path),
                         "precision": a.target.precision,
-                        "parity": a.report.as_dict(),
+                        "parity": a.manifest.parity,
                         "fp32_islands": a.manifest.fp32_islands,
                         "weights": a.manifest.weights,
                         "activations": a.manifest.activations,
+                        "engine": a.manifest.engine,
                     }
                     for a in artifacts
                 ],
@@ -155,11 +178,20 @@ def command(
     cli.next_command("python", "-m", "aether_deploy.upscale", targets[0].path, "PHOTO.png", as_json=as_json)
 
 
+def _show_artifact(artifact: Artifact, out: Console) -> None:
+    engine = artifact.manifest.engine
+    proved = engine["onnx"]["file"] if engine and not engine["executed"] else artifact.path.name
+    cli.show_report(artifact.report, out, title=f"{proved}, reloaded, against the network as trained")
+    _show_half(artifact.manifest, out)
+    if engine:
+        engine_cli.show_engine(artifact.manifest, out)
+
+
 def _show_half(manifest: Manifest, out: Console) -> None:
     """Islands, weights and activations of a half-precision file, in a line each."""
     from aether_deploy.onnx_proof import describe_step
 
-    if not manifest.fp32_islands:
+    if not manifest.fp32_islands or manifest.engine:
         return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     if islands["asked"] == "auto":

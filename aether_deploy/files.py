@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from aether_deploy.errors import AetherDeployError
 
-__all__ = ["is_temporary", "replacing"]
+__all__ = ["is_temporary", "replacing", "staging"]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)(?P<suffix>\.\w+)?")
 
@@ -38,6 +39,24 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A hidden folder in another, for files that are moved out of it together; deleted with what is left in it.
+
+    Raises:
+        AetherDeployError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = tempfile.TemporaryDirectory(prefix=".staging-", dir=folder)
+    except OSError as error:
+        raise AetherDeployError(
+            f"{folder}: cannot be written ({error.strerror}); choose another place with --output"
+        ) from error
+    with made as path:
+        yield Path(path)
 
 
 def is_temporary(path: Path) -> bool:

@@ -152,7 +152,7 @@ class HalfRunner:
         return _OPERATORS[node.op_type](node, inputs, record_and_round)
 
 
-def open_faithful(path: Path) -> Runner:
+def open_faithful(path: Path, *, trust: bool = False) -> Runner:
     """What a comparison runs: `HalfRunner` for a half-precision ONNX file, else as `open_runner`.
 
     Raises:
@@ -160,7 +160,7 @@ def open_faithful(path: Path) -> Runner:
     """
     from aether_deploy.runners import open_runner
 
-    return HalfRunner(path) if half_precision_of(path) else open_runner(path)
+    return HalfRunner(path) if half_precision_of(path) else open_runner(path, trust=trust)
 
 
 def half_precision_of(path: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""`python -m aether_deploy.inspect`: what a checkpoint or an ONNX file is."""
+"""`python -m aether_deploy.inspect`: what a checkpoint, an ONNX file or an engine is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ from aether_deploy import cli
 @cli.checkpoint_options
 @cli.json_option
 def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
-    """Says what FILE is: a checkpoint, a neosr experiment's folder, or an ONNX file."""
+    """Says what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file, or a TensorRT engine."""
     with cli.progress("inspect"):
-        found = inspect_onnx(file) if file.suffix == ".onnx" else inspect_checkpoint(file, param_key, img_range, opt)
+        if file.suffix == ".engine":
+            found = inspect_engine(file)
+        elif file.suffix == ".onnx":
+            found = inspect_onnx(file)
+        else:
+            found = inspect_checkpoint(file, param_key, img_range, opt)
     if as_json:
         cli.print_json(found)
     else:
@@ -26,7 +31,9 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
         for key, value in found.items():
             shown = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
             out.print(f"{key:12} {shown}", markup=False)
-    onward = ("parity", file, "OTHER") if file.suffix == ".onnx" else ("export", file)
+    onward = {".onnx": ("parity", file, "OTHER"), ".engine": ("upscale", file, "PHOTO.png")}.get(
+        file.suffix, ("export", file)
+    )
     cli.next_command("python", "-m", f"aether_deploy.{onward[0]}", *onward[1:], as_json=as_json)
 
 
@@ -88,6 +95,55 @@ def inspect_onnx(file: Path) -> dict[str, Any]:
         "manifest": "none" if manifest is None else "sha256 matches",
         "sha256": sha256_of(file),
     }
+
+
+def inspect_engine(file: Path) -> dict[str, Any]:
+    """Header, manifest and digest of an engine, and whether it can be loaded here; TensorRT may be missing.
+
+    Raises:
+        EngineError: not there, no engine, or cut off.
+        ManifestError: see `verify_artifact`.
+    """
+    from aether_deploy.checkpoint import sha256_of
+    from aether_deploy.engine_file import read_header
+    from aether_deploy.engine_process import FLAVOURS, tensorrt_version
+    from aether_deploy.errors import EngineError
+    from aether_deploy.manifest import verify_artifact
+
+    header = read_header(file)
+    manifest = verify_artifact(file)
+    engine = manifest.engine if manifest else {}
+    flavour = engine.get("flavour", "tensorrt-rtx" if header.version else "tensorrt")
+    try:
+        installed = tensorrt_version(flavour)
+    except EngineError as error:
+        installed = str(error)
+    built_by = engine.get("version", header.version)
+    if installed == built_by:
+        installed += ", the version that built it"
+    found: dict[str, Any] = {
+        "file": str(file),
+        "kind": "engine",
+        "flavour": FLAVOURS[flavour].title,
+        "version": built_by or "unknown",
+        "installed": installed,
+        "targets": engine.get("compute_capabilities") or list(map(str, header.capabilities)) or "unknown",
+        "header": header.as_dict(),
+    }
+    if manifest:
+        what, parity = (
+            ("the engine", manifest.parity) if manifest.parity else ("the ONNX file", engine["onnx"]["parity"])
+        )
+        found |= {
+            "network": manifest.network,
+            "precision": manifest.precision,
+            "profiles": engine["profiles"],
+            "executed": engine["executed"],
+            "built_from": engine["onnx"]["file"],
+            "proved": f"{what}, max abs error {parity['figures']['max_abs']:.1e}",
+        }
+    found["manifest"] = "none: it will not be loaded without --trust" if manifest is None else "sha256 matches"
+    return {**found, "sha256": sha256_of(file)}
 
 
 if __name__ == "__main__":

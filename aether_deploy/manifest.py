@@ -40,7 +40,7 @@ class Manifest:
         artifact: {file, sha256, bytes, kind}.
         source: {file, sha256, param_key}.
         network: the spec.
-        parity: {gate, passed, worst, figures, cases}.
+        parity: {gate, passed, worst, figures, cases}; none of an engine that was not run.
         precision: fp32, fp16 or bf16.
         io: fp32 or fp16, the types at both ends.
         opset: of ONNX.
@@ -49,7 +49,8 @@ class Manifest:
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
         activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph.
-        engine: {flavour, version, compute capabilities, profiles, executed}.
+        engine: {flavour, version, compute_capabilities, profiles, workspace, build_seconds, network, header,
+            onnx: what it was built from and its parity, executed}; once executed {device, latency, device_memory} too.
         tools: {name: version}.
         created: UTC, ISO 8601.
         schema: of this file.
@@ -119,7 +120,7 @@ def read_manifest(artifact: Path) -> Manifest | None:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] != SCHEMA:
             raise ManifestError(f"{path}: schema {values['schema']}, expected {SCHEMA}; export the artifact again")
-        return Manifest(**values)
+        return Manifest(**{"parity": None, **values})
     except (ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{path}: no manifest of aether_deploy ({error}); export the artifact again") from error
 

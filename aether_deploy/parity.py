@@ -346,14 +346,15 @@ def _gate(asked: str, *precisions: str) -> str:
     help="Row of the tolerance table; auto takes that of the least precise of both.",
 )
 @cli.images_option
+@cli.trust_option
 @cli.json_option
-def command(a: Path, b: Path, gate: str, images: Path | None, as_json: bool) -> None:
+def command(a: Path, b: Path, gate: str, images: Path | None, trust: bool, as_json: bool) -> None:
     """Compares two artifacts or checkpoints, A being the reference."""
     with cli.progress("parity"):
         from aether_deploy.half_executor import open_faithful
         from aether_deploy.images import parity_photos
 
-        first, second = open_faithful(a), open_faithful(b)
+        first, second = open_faithful(a, trust=trust), open_faithful(b, trust=trust)
         if (first.in_chans, first.scale) != (second.in_chans, second.scale):
             raise RunnerError(
                 f"{a} has {first.in_chans} channels and scale {first.scale}, {b} {second.in_chans} and "

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aether_deploy import manifest
+from aether_deploy.engine_export import engine_name, export_engine
+from aether_deploy.engine_plan import EngineOptions, EnginePlan, plan_engine
+from aether_deploy.engine_process import FLAVOURS, tensorrt_version
 from aether_deploy.errors import ExportError
 from aether_deploy.files import replacing
 from aether_deploy.fuse import fuse_aether
@@ -23,6 +26,7 @@ from aether_deploy.variants import Variant, default_opset, fp32_model
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
+    from aether_deploy.spec import NetworkSpec
     from neosr.archs.aether_arch import AetherNet
 
 __all__ = ["FORMATS", "Artifact", "ExportOptions", "Target", "export_model", "plan"]
@@ -47,6 +51,7 @@ class ExportOptions:
         io: fp32 or fp16, the type at both ends of half-precision files.
         islands: what stays in fp32 in half-precision files; see `precision.POLICIES`, or auto.
         ffn: linear, or conv1x1.
+        engine: targets, profiles and memory of engines.
     """
 
     formats: tuple[str, ...] = ("onnx",)
@@ -59,6 +64,7 @@ class ExportOptions:
     io: str = "fp32"
     islands: str = "default"
     ffn: str = "linear"
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     def variant(self, precision: str) -> Variant:
         """The ONNX form of one precision; a file in fp32 has fp32 ends and no islands.
@@ -74,12 +80,23 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One artifact to be made; `variant` is the ONNX form that it is or is built from."""
+    """One artifact to be made.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        variant: the ONNX form that it is or is built from.
+        path: of the file.
+        options: that asked for it.
+        engine: how an engine is built.
+        onnx: the ONNX file that an engine is built from.
+    """
 
     format: str
     variant: Variant
     path: Path
     options: ExportOptions
+    engine: EnginePlan | None = None
+    onnx: Path | None = None
 
     @property
     def precision(self) -> str:
@@ -89,11 +106,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What every target is made from: the fused network, and what the trained one gave."""
+    """What every target is made from: the fused network, and what the trained one gave.
+
+    `proved` collects the ONNX files that are written, so that no target makes one again.
+    """
 
     checkpoint: Checkpoint
     network: AetherNet
     reference: Reference
+    proved: dict[Variant, Artifact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +131,8 @@ def plan(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Target, ...]:
     """The artifacts that `export_model` would make, in order.
 
     Raises:
-        ExportError: a shape or name that cannot be.
+        ExportError: a shape, name or flag that cannot be.
+        EngineError: an engine that cannot be built here; see `plan_engine`.
     """
     folder = options.output or checkpoint.path.parent
     name = options.name or checkpoint.name
@@ -118,12 +140,29 @@ def plan(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Target, ...]:
         raise ExportError(f"name {name!r}; expected a file name without folders")
     if not set(options.precisions) & set(HALF) and (options.io, options.islands) != ("fp32", "default"):
         raise ExportError("--io and --islands are for half precision; add --precision fp16 or bf16, or leave them out")
-    stem = f"{checkpoint.spec.scale}x_{name}"
+    if options.engine.given and not set(options.formats) & set(FLAVOURS):
+        flags = ", ".join(options.engine.given)
+        raise ExportError(f"{flags}: for engines only; add --format tensorrt-rtx or tensorrt, or leave it out")
+    stem = folder / f"{checkpoint.spec.scale}x_{name}"
     return tuple(
-        Target(kind, variant, folder / f"{stem}_{variant.precision}_op{variant.opset}{variant.tags}.onnx", options)
-        for kind in dict.fromkeys(options.formats)
-        for variant in map(options.variant, dict.fromkeys(options.precisions))
+        target for kind in dict.fromkeys(options.formats) for target in _targets(kind, checkpoint.spec, stem, options)
     )
+
+
+def _targets(kind: str, spec: NetworkSpec, stem: Path, options: ExportOptions) -> Iterator[Target]:
+    """One for each precision."""
+    version = tensorrt_version(kind) if kind in FLAVOURS else ""
+    for variant in map(options.variant, dict.fromkeys(options.precisions)):
+        if kind not in FLAVOURS:
+            yield Target(kind, variant, _onnx_path(stem, variant), options)
+            continue
+        engine = plan_engine(kind, spec, variant, options.engine, version=version)
+        onnx = _onnx_path(stem, engine.variant)
+        yield Target(kind, engine.variant, stem.with_name(engine_name(stem.name, engine)), options, engine, onnx)
+
+
+def _onnx_path(stem: Path, variant: Variant) -> Path:
+    return stem.with_name(f"{stem.name}_{variant.precision}_op{variant.opset}{variant.tags}.onnx")
 
 
 def export_model(checkpoint: Checkpoint, options: ExportOptions) -> list[Artifact]:
@@ -171,8 +210,19 @@ def _onnx(source: Source, target: Target) -> Artifact:
     return Artifact(target, target.path, proof.report, written)
 
 
+def _onnx_once(source: Source, target: Target) -> Artifact:
+    """An engine may have left the file that it was built from."""
+    if target.variant not in source.proved:
+        source.proved[target.variant] = _onnx(source, target)
+    return source.proved[target.variant]
+
+
+def _engine(source: Source, target: Target) -> Artifact:
+    return export_engine(source, target, _onnx)
+
+
 # Adding a format: one exporter and one line.
-FORMATS: dict[str, Callable[[Source, Target], Artifact]] = {"onnx": _onnx}
+FORMATS: dict[str, Callable[[Source, Target], Artifact]] = {"onnx": _onnx_once, **dict.fromkeys(FLAVOURS, _engine)}
 
 
 def _metadata(source: Source, variant: Variant) -> dict[str, str]:

@@ -138,7 +138,7 @@ class OnnxRunner:
     def __init__(self, path: Path, *, provider: str = "CPUExecutionProvider", threads: int | None = None) -> None:
         import onnxruntime as ort
 
-        self._errors = _onnxruntime_errors()
+        self._errors = onnxruntime_errors()
         if provider not in ort.get_available_providers():
             available = ", ".join(ort.get_available_providers())
             raise RunnerError(f"{provider} is not in this ONNX Runtime; available: {available}")
@@ -213,7 +213,7 @@ def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
     return NetworkSpec.from_dict(json.loads(written)) if written else None
 
 
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+def onnxruntime_errors() -> tuple[type[Exception], ...]:
     """ONNX Runtime's exceptions, which share no base but Exception."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -246,26 +246,38 @@ def capture_reference(
     return capture(runner.run, [case for case in small if case.lr.shape[2:] in ((32, 48), (37, 53))])
 
 
-def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None) -> Runner:
-    """A checkpoint in PyTorch or an ONNX file in ONNX Runtime, by its suffix; bf16 as `half_executor` runs it.
+def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, trust: bool = False) -> Runner:
+    """A checkpoint in PyTorch, an ONNX file in ONNX Runtime, an engine in TensorRT, by its suffix.
+
+    bf16 runs on the CPU as `half_executor` does it.
 
     Args:
         path: the file; of a checkpoint, neosr's folder too.
-        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged.
+        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged; an engine runs
+            on the GPU whatever it is.
         threads: on the CPU; one a core by default.
+        trust: load an engine that no manifest vouches for.
     Raises:
         RunnerError: a suffix that nothing here runs, or a device that is not there.
         CheckpointError: a checkpoint that cannot be read.
+        EngineError, ManifestError: an engine that may not or cannot be loaded.
     """
     if path.suffix == ".onnx":
         if not path.is_file():
             raise RunnerError(f"{path}: not there; check the path")
         return _open_onnx(path, device, threads)
     from aether_deploy.checkpoint import SUFFIXES
+    from aether_deploy.engine_file import SUFFIX as ENGINE_SUFFIX
 
+    if path.suffix == ENGINE_SUFFIX:
+        from aether_deploy.engine_runner import EngineRunner
+
+        return EngineRunner(path, trust=trust)
     if path.suffix in SUFFIXES or path.is_dir():
         return _open_checkpoint(path, device, threads)
-    raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)} or .onnx")
+    raise RunnerError(
+        f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)}, .onnx or .engine"
+    )
 
 
 def _open_onnx(path: Path, device: str, threads: int | None) -> Runner:

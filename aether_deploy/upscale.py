@@ -71,6 +71,7 @@ class _AutoOr(click.ParamType[int | str]):
 @click.option("--codec", help="Video encoder of FFmpeg; libx264 by default, libvpx-vp9 for .webm.", show_default=False)
 @click.option("--crf", type=click.IntRange(0, 63), default=16, help="Video quality; lower is better and larger.")
 @click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@cli.trust_option
 @cli.json_option
 def command(
     model: Path,
@@ -85,6 +86,7 @@ def command(
     codec: str | None,
     crf: int,
     overwrite: bool,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
@@ -97,8 +99,9 @@ def command(
         from aether_deploy.runners import open_runner
         from aether_deploy.upscaling import Upscaler
 
-        verify_artifact(model)
-        runner = open_runner(model, device=device, threads=threads)
+        if not trust:
+            verify_artifact(model)
+        runner = open_runner(model, device=device, threads=threads, trust=trust)
         upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
         if source.is_dir():
             found = _folder(upscaler, source, output, suffix, overwrite)

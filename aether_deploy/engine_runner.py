@@ -1,0 +1,168 @@
+"""An engine as a `Runner`: checked against its manifest, then run in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aether_deploy.engine import translated
+from aether_deploy.engine_errors import OUT_OF_MEMORY, explain
+from aether_deploy.engine_file import PLAN_MAGICS, EngineHeader, read_header
+from aether_deploy.engine_process import FLAVOURS, EngineProcess, RefusedError, tensorrt_version
+from aether_deploy.errors import EngineError, OutOfMemoryError, RunnerError
+from aether_deploy.manifest import Manifest, read_manifest, verify_artifact
+from aether_deploy.profiles import Profile
+from aether_deploy.spec import NetworkSpec
+
+__all__ = ["CheckedEngine", "EngineRunner", "check_engine"]
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedEngine:
+    """An engine that may be loaded.
+
+    Attributes:
+        path: the file.
+        flavour: `tensorrt` or `tensorrt-rtx`.
+        header: of the file.
+        manifest: None only where the caller trusts the file without one.
+    """
+
+    path: Path
+    flavour: str
+    header: EngineHeader
+    manifest: Manifest | None
+
+
+def check_engine(path: Path, *, trust: bool = False) -> CheckedEngine:
+    """Decides whether an engine may be loaded, before TensorRT sees a byte of it: an engine is code.
+
+    Args:
+        path: the file.
+        trust: load it whatever its manifest says, or without one.
+    Raises:
+        EngineError: no engine, cut off, no manifest, or built by another version.
+        ManifestError: not the file that was built.
+    """
+    header = read_header(path)
+    manifest = read_manifest(path) if trust else verify_artifact(path)
+    if manifest is None:
+        if not trust:
+            raise EngineError(
+                f"{path}: no manifest beside it, so nobody vouches for it, and an engine is code; "
+                "export it here, or add --trust if you know where it comes from"
+            )
+        return CheckedEngine(path, "tensorrt" if header.magic.encode() in PLAN_MAGICS else "tensorrt-rtx", header, None)
+    flavour = str(manifest.engine.get("flavour"))
+    if flavour not in FLAVOURS:
+        raise EngineError(f"{path}: its manifest says flavour {flavour!r}; expected {' or '.join(FLAVOURS)}")
+    if not trust:
+        _require_version(path, flavour, str(manifest.engine.get("version")))
+    return CheckedEngine(path, flavour, header, manifest)
+
+
+def _require_version(path: Path, flavour: str, built_by: str) -> None:
+    installed = tensorrt_version(flavour)
+    if built_by != installed:
+        title = FLAVOURS[flavour].title
+        raise EngineError(
+            f"{path}: built by {title} {built_by}, installed is {installed}; an engine runs in its own version only: "
+            f"export it again, or install that version"
+        )
+
+
+class EngineRunner:
+    """An engine on the GPU that is here.
+
+    Args:
+        path: the file.
+        trust: see `check_engine`.
+        cache: keep RTX's compiled kernels in `<engine>.cache` beside it.
+    Raises:
+        EngineError: see `check_engine`, or TensorRT refuses it: no driver, another GPU, a damaged file.
+        ManifestError: see `check_engine`.
+    """
+
+    device = "cuda"
+
+    def __init__(self, path: Path, *, trust: bool = False, cache: bool = True) -> None:
+        checked = check_engine(path, trust=trust)
+        self._what = path.name
+        self._process = EngineProcess(checked.flavour)
+        try:
+            with translated(self._what):
+                answer, _ = self._process.ask("open", engine=str(path.resolve()), cache=cache)
+        except BaseException:
+            self._process.close()
+            raise
+        self.about: dict[str, Any] = answer
+        self.profiles = tuple(_profile(values) for values in answer["profiles"])
+        first = self.profiles[0]
+        self.static = first.max if first.min == first.max and len(self.profiles) == 1 else None
+        self.in_chans = first.max[1]
+        manifest = checked.manifest
+        self.spec = NetworkSpec.from_dict(manifest.network) if manifest else None
+        self.precision = manifest.precision if manifest else "fp16"
+        self.scale = self.spec.scale if self.spec else self._measured_scale()
+        self.name = f"{FLAVOURS[checked.flavour].title} {self.precision}"
+
+    def run(self, lr: Array) -> Array:
+        """See `Runner`.
+
+        Raises:
+            OutOfMemoryError: larger than every profile, or than memory; a smaller input may run.
+            RunnerError: otherwise outside every profile, where TensorRT has been seen to hang.
+            EngineError: TensorRT failed.
+        """
+        values = np.ascontiguousarray(lr, np.float32)
+        shape, profile = list(lr.shape), self._profile_of(lr.shape)
+        with translated(self._what):
+            try:
+                answer, data = self._process.ask("run", values.data.cast("B"), shape=shape, profile=profile)
+            except RefusedError as refusal:
+                if explain(refusal.log) == OUT_OF_MEMORY:
+                    seen = "x".join(map(str, shape))
+                    raise OutOfMemoryError(f"out of memory for an input of {seen}; give a smaller tile") from refusal
+                raise
+        return np.frombuffer(data, np.float32).reshape(answer["shape"])
+
+    def measure(self, shape: tuple[int, int, int, int], runs: int) -> dict[str, Any]:
+        """{runs, median_ms, p99_ms} of one shape, input and output on the device.
+
+        Raises:
+            RunnerError, EngineError: see `run`.
+        """
+        with translated(self._what):
+            answer, _ = self._process.ask("measure", shape=list(shape), profile=self._profile_of(shape), runs=runs)
+        return {key: answer[key] for key in ("runs", "median_ms", "p99_ms")}
+
+    def close(self) -> None:
+        """Frees the GPU; the runner is of no use after it."""
+        self._process.close()
+
+    def _profile_of(self, shape: tuple[int, ...]) -> int:
+        for index, profile in enumerate(self.profiles):
+            if profile.takes(shape):
+                return index
+        known = "; ".join(map(str, self.profiles))
+        larger = not any(p.max[2] >= shape[2] and p.max[3] >= shape[3] for p in self.profiles)
+        # What tiles do in answer to a lack of memory, to halve them, is what helps here too.
+        raise (OutOfMemoryError if larger else RunnerError)(
+            f"{self._what}: input {'x'.join(map(str, shape))} is outside its profiles ({known}); upscale with --tile, "
+            "or export it with another --min-shape or --max-shape"
+        )
+
+    def _measured_scale(self) -> int:
+        smallest = self.profiles[0].min
+        return int(self.run(np.zeros(smallest, np.float32)).shape[2] // smallest[2])
+
+
+def _profile(values: dict[str, list[int]]) -> Profile:
+    shapes = [(n, c, h, w) for n, c, h, w in (values["min"], values["opt"], values["max"])]
+    return Profile(*shapes)

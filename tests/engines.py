@@ -1,0 +1,41 @@
+"""Networks, checkpoints and fakes for the tests of engines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aether_deploy.gpus import Driver, Gpu
+from aether_deploy.network import arch
+from aether_deploy.profiles import Profile
+from aether_deploy.targets import ComputeCapability
+from tests.conftest import randomize
+
+FAKES = Path(__file__).parent / "fakes"
+ROOT = Path(__file__).parents[1]
+
+# Tight: what these tests look at does not depend on the size, and memory and time do.
+SMALL_PROFILE = Profile((1, 3, 32, 32), (1, 3, 48, 64), (1, 3, 64, 96))
+SMALL_SHAPES = ("--min-shape", "1x3x32x32", "--opt-shape", "1x3x48x64", "--max-shape", "1x3x64x96")
+
+
+def calm(**options: Any) -> Any:
+    """A random network whose output stays near [0, 1], as a trained one's does; the fp16 gate counts levels."""
+    network = randomize(arch.AetherNet(**options))
+    with torch.no_grad():
+        for parameter in network.conv_last.parameters():
+            parameter.mul_(0.02)
+    return network
+
+
+def driver(capability: ComputeCapability) -> Driver:
+    """A driver with one GPU."""
+    return Driver("13.0", (Gpu("Test GPU", capability, 24 << 30),), "")
+
+
+def fake_path(which: str) -> str:
+    """PYTHONPATH with a fake of tests/fakes/ first."""
+    return os.pathsep.join([str(FAKES / which), str(ROOT)])

@@ -1,0 +1,71 @@
+"""What the doctor says of this machine, and of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aether_deploy import doctor, gpus
+from aether_deploy.targets import ComputeCapability
+from tests.conftest import Ran
+from tests.engines import driver
+
+
+def _rows(ran: Ran) -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in ran.json["findings"]}
+
+
+def test_here(call: Callable[..., Ran]) -> None:
+    ran = call("doctor", "--json")
+    assert ran.code == 0
+    rows = _rows(ran)
+    assert rows["TensorRT-RTX"]["works"] is True
+    assert rows["CPUExecutionProvider"] == {
+        "topic": "provider",
+        "name": "CPUExecutionProvider",
+        "works": True,
+        "detail": "runs an operator",
+        "remedy": "",
+    }
+    assert ran.json["versions"]["polygraphy"]
+
+
+def test_what_is_missing_comes_with_a_pip_command(call: Callable[..., Ran]) -> None:
+    rows = _rows(call("doctor", "--json"))
+    if rows["TensorRT"]["works"]:
+        pytest.skip("TensorRT is installed here")
+    assert rows["TensorRT"]["remedy"] == "pip install 'aether-deploy[tensorrt]'"
+
+
+def test_the_placeholder_by_name(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    row = _rows(call("doctor", "--json"))["TensorRT"]
+    assert row["works"] is False
+    assert "PyPI's tensorrt-cu13-libs is a placeholder" in str(row["detail"])
+
+
+def test_a_gpu_and_what_it_takes(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "read_driver", lambda: driver(ComputeCapability(9, 0)))
+    row = _rows(call("doctor", "--json"))["Test GPU"]
+    assert row["detail"] == "sm90 (9.0), 24 GiB, --format tensorrt"
+
+
+def test_a_provider_that_falls_to_the_cpu_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime as ort
+
+    class Session:
+        def __init__(self, *words: object, **options: object) -> None:
+            pass
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "InferenceSession", Session)
+    (finding,) = doctor._providers()
+    assert not finding.works
+    assert finding.detail == "does not load: ONNX Runtime fell to CPUExecutionProvider without an error"
+    assert "onnxruntime-gpu" in finding.remedy

@@ -1,0 +1,199 @@
+"""Which engines are loaded, what TensorRT really says of the others, and runs on the fake GPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from aether_deploy import manifest
+from aether_deploy.engine import BuildRequest, build_engine
+from aether_deploy.engine_runner import EngineRunner, check_engine
+from aether_deploy.engine_session import CACHE_SUFFIX
+from aether_deploy.errors import EngineError, ManifestError, OutOfMemoryError, RunnerError
+from aether_deploy.fuse import fuse_aether
+from aether_deploy.images import PHOTOS
+from aether_deploy.profiles import Profile
+from aether_deploy.runners import OnnxRunner, open_runner
+from aether_deploy.spec import NetworkSpec
+from aether_deploy.targets import parse_gpus
+from aether_deploy.variants import Variant, onnx_model
+from tests.conftest import Ran, error_line
+from tests.engines import SMALL_PROFILE, calm, fake_path
+
+LARGER_PROFILE = Profile((1, 3, 96, 96), (1, 3, 128, 128), (1, 3, 128, 160))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real engine of two profiles with its manifest, and the ONNX file of the same name beside it."""
+    folder = tmp_path_factory.mktemp("built")
+    network = fuse_aether(calm(scale=2, embed_dim=16, depths=(1, 1)))
+    spec = NetworkSpec.from_state_dict(network.state_dict())
+    engine = folder / "2x_Calm.engine"
+    ir.save(onnx_model(network, spec, Variant()), engine.with_suffix(".onnx"))
+    request = BuildRequest("tensorrt-rtx", (SMALL_PROFILE, LARGER_PROFILE), parse_gpus(["sm86"]))
+    result = build_engine(engine.with_suffix(".onnx"), engine, request)
+    manifest.Manifest(
+        artifact=manifest.describe_artifact(engine, "engine"),
+        source={"file": "2x_Calm.pth"},
+        network=spec.as_dict(),
+        parity=None,
+        precision="fp32",
+        engine={"flavour": "tensorrt-rtx", "version": result.version},
+    ).write(engine)
+    return engine
+
+
+@pytest.fixture
+def engine(built: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    for file in built.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    return tmp_path / built.name
+
+
+@pytest.fixture
+def on_fake_gpu(engine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The engine, on a machine with the fake GPU, which executes its ONNX file."""
+    profiles = [profile.as_dict() for profile in (SMALL_PROFILE, LARGER_PROFILE)]
+    monkeypatch.setenv("PYTHONPATH", fake_path("rtx"))
+    monkeypatch.setenv("FAKE_ENGINE_ONNX", str(engine.with_suffix(".onnx")))
+    monkeypatch.setenv("FAKE_ENGINE_PROFILES", json.dumps(profiles))
+    return engine
+
+
+class TestChecks:
+    """Before TensorRT sees a byte."""
+
+    def test_the_file_that_was_built(self, engine: Path) -> None:
+        checked = check_engine(engine)
+        assert checked.flavour == "tensorrt-rtx"
+        assert checked.manifest is not None
+
+    def test_one_flipped_byte(self, engine: Path) -> None:
+        data = bytearray(engine.read_bytes())
+        data[len(data) // 2] ^= 1
+        engine.write_bytes(data)
+        with pytest.raises(ManifestError, match="not the file that was proved"):
+            check_engine(engine)
+        assert check_engine(engine, trust=True).manifest is not None
+
+    def test_cut_off(self, engine: Path) -> None:
+        engine.write_bytes(engine.read_bytes()[:1000])
+        with pytest.raises(EngineError, match="cut off"):
+            check_engine(engine, trust=True)
+
+    def test_no_manifest(self, engine: Path) -> None:
+        manifest.manifest_path(engine).unlink()
+        with pytest.raises(EngineError, match=r"nobody vouches for it, and an engine is code; .*--trust"):
+            check_engine(engine)
+        assert check_engine(engine, trust=True).manifest is None
+
+    def test_another_version(self, engine: Path) -> None:
+        path = manifest.manifest_path(engine)
+        path.write_text(path.read_text().replace('"version": "1.7', '"version": "1.6'))
+        with pytest.raises(EngineError, match=r"built by TensorRT-RTX 1\.6.*, installed is 1\.7.*export it again"):
+            check_engine(engine)
+
+    def test_another_flavour(self, engine: Path) -> None:
+        path = manifest.manifest_path(engine)
+        path.write_text(path.read_text().replace('"flavour": "tensorrt-rtx"', '"flavour": "tensorrt-xyz"'))
+        with pytest.raises(EngineError, match="flavour 'tensorrt-xyz'; expected tensorrt or tensorrt-rtx"):
+            check_engine(engine)
+
+
+class TestRefusedByTensorrt:
+    """The real runtime, on a machine without a GPU; a machine with one would run the engine."""
+
+    def test_no_driver(self, engine: Path, call: Callable[..., Ran], tmp_path: Path) -> None:
+        ran = call("upscale", engine, PHOTOS / "coffee.png", "-o", tmp_path / "out.png")
+        if ran.code == 0 or "other GPUs" in ran.err:
+            pytest.skip("a GPU is here")
+        assert ran.code == 1
+        assert "no NVIDIA driver that this TensorRT can use" in error_line(ran)
+        assert "cudaError 35" in ran.err or "libcuda" in ran.err
+        assert not (tmp_path / "out.png").exists()
+
+    def test_a_foreign_file_with_the_right_header(self, engine: Path) -> None:
+        size = engine.stat().st_size
+        engine.write_bytes(engine.read_bytes()[:36].ljust(size, b"\0"))
+        with pytest.raises(EngineError, match="no engine of this TensorRT, or a damaged one"):
+            EngineRunner(engine, trust=True)
+
+
+class TestRuns:
+    """Everything but the GPU and TensorRT's runtime is real: the process, the pipes, Polygraphy's runner."""
+
+    def test_as_the_onnx_file_in_both_profiles(self, on_fake_gpu: Path) -> None:
+        runner = open_runner(on_fake_gpu)
+        assert isinstance(runner, EngineRunner)
+        expected = OnnxRunner(on_fake_gpu.with_suffix(".onnx"))
+        assert (runner.scale, runner.in_chans, runner.static, runner.precision) == (2, 3, None, "fp32")
+        for shape in ((1, 3, 37, 53), (1, 3, 96, 101), (1, 3, 32, 32)):
+            lr = np.random.default_rng(0).random(shape, dtype=np.float32)
+            np.testing.assert_array_equal(runner.run(lr), expected.run(lr))
+        runner.close()
+
+    def test_outside_the_profiles(self, on_fake_gpu: Path) -> None:
+        runner = EngineRunner(on_fake_gpu, cache=False)
+        for shape in ((1, 3, 16, 64), (2, 3, 48, 64), (1, 3, 1080, 1920)):
+            with pytest.raises(RunnerError, match=r"is outside its profiles .* --tile"):
+                runner.run(np.zeros(shape, np.float32))
+        # Larger than all, so that tiles are halved until they fit.
+        with pytest.raises(OutOfMemoryError):
+            runner.run(np.zeros((1, 3, 1080, 1920), np.float32))
+        runner.close()
+
+    def test_a_picture_larger_than_the_profiles_is_tiled(
+        self, on_fake_gpu: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        words = [
+            "upscale",
+            on_fake_gpu,
+            PHOTOS / "coffee.png",
+            "-o",
+            tmp_path / "out.png",
+            "--tile",
+            256,
+            "--overlap",
+            16,
+        ]
+        ran = call(*words)
+        assert ran.code == 0, ran.err
+        assert (tmp_path / "out.png").is_file()
+
+    def test_measured(self, on_fake_gpu: Path) -> None:
+        runner = EngineRunner(on_fake_gpu, cache=False)
+        measured = runner.measure((1, 3, 48, 64), 5)
+        assert measured["runs"] == 5
+        assert 0 < measured["median_ms"] <= measured["p99_ms"]
+        runner.close()
+
+    def test_without_a_manifest_the_scale_is_measured(self, on_fake_gpu: Path) -> None:
+        manifest.manifest_path(on_fake_gpu).unlink()
+        runner = EngineRunner(on_fake_gpu, trust=True, cache=False)
+        assert runner.scale == 2
+        runner.close()
+
+    def test_kernels_are_kept_and_only_whole_ones_of_this_engine_are_used(self, on_fake_gpu: Path) -> None:
+        cache = on_fake_gpu.with_name(on_fake_gpu.name + CACHE_SUFFIX)
+        kept = b"compiled kernels"
+
+        def used() -> bytes:
+            runner = EngineRunner(on_fake_gpu)
+            runner.run(np.zeros((1, 3, 32, 32), np.float32))
+            log = runner._process.log()
+            runner.close()
+            return log.split("fake: cache of ")[1].split(" bytes")[0].encode()
+
+        assert used() == b"0"
+        assert cache.read_bytes().endswith(kept)
+        assert used() == str(len(kept)).encode()
+        cache.write_bytes(cache.read_bytes()[:-1] + b"X")
+        assert used() == b"0"
