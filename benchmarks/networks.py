@@ -18,15 +18,19 @@ def checkpoint_file(network: str, folder: Path, *, scale: int = 2) -> Path:
 
 
 def random_checkpoint(variant: str, path: Path, *, scale: int = 2) -> Path:
-    """Writes an unfused network with every parameter random; each block adds a tenth to the residual stream."""
+    """Writes an unfused network with every parameter random.
+
+    Each block adds a tenth to the residual stream, and the output stays near [0, 1] as a trained one's does:
+    half precision errs with the size of the values.
+    """
     generator = torch.Generator().manual_seed(0)
     network = getattr(arch, variant)(scale=scale)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                damped = 0.1 if ".fc2." in name else 1.0
-                parameter.copy_(damped * noise / parameter[0].numel() ** 0.5)
+                damping = {"fc2": 0.1, "conv_last": 0.05}.get(name.split(".")[-2], 1.0)
+                parameter.copy_(damping * noise / parameter[0].numel() ** 0.5)
             else:
                 parameter.copy_(0.1 * noise + (1.0 if name.endswith("norm.weight") else 0.0))
     torch.save({"params": network.state_dict()}, path)
