@@ -117,17 +117,26 @@ def test_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
         run_neosr(Neosr(tmp_path), "test", tmp_path / "options.toml", tmp_path / "log")
 
 
+def save_network(weights: torch.Tensor) -> torch.Tensor:
+    """As neosr's function of that name does, which the shim knows it by."""
+    return weights.cpu()
+
+
 def test_the_shim_maps_cuda_and_leaves_no_trace() -> None:
     before = (torch.Tensor.cpu, torch.Generator, torch.cuda.Stream, torch.cuda.is_available)
     with cpu_instead_of_cuda(None):
         assert torch.device("cuda:1").type == "cpu"
         assert torch.zeros(2, device="cuda").to(torch.device("cuda")).device.type == "cpu"
         assert torch.randperm(3, generator=torch.Generator(device="cuda"), device="cuda").device.type == "cpu"
-        # A schedule-free optimizer changes the weights in place after save_network collected them.
+        # A schedule-free optimizer changes the weights in place after save_network collected them...
         weights = torch.ones(2)
-        collected = weights.cpu()
+        collected = save_network(weights)
         weights.zero_()
         assert collected.tolist() == [1, 1]
+        # ... but 1.0.0's tensor2img clamps in place what cpu() returns, and then takes the original.
+        output = torch.full((2,), 1.5)
+        output.cpu().clamp_(0, 1)
+        assert output.tolist() == [1, 1]
         # Only train.py's own frame is told that there is CUDA.
         assert torch.cuda.is_available() == before[3]()
     assert (torch.Tensor.cpu, torch.Generator, torch.cuda.Stream, torch.cuda.is_available) == before

@@ -54,9 +54,7 @@ def cpu_instead_of_cuda(script: Path | None) -> Iterator[None]:
         (cuda, "get_device_name"): lambda device=None: "CPU (no CUDA device)",
         (cuda, "get_device_capability"): lambda device=None: (0, 0),
         (torch, "Generator"): _Generator,
-        # On a GPU, cpu() copies. Here it would return the live parameter, and a schedule-free
-        # optimizer would then change the weights between save_network's collecting and writing them.
-        (tensor, "cpu"): _copying(tensor.cpu),
+        (tensor, "cpu"): _copying_for_saving(tensor.cpu),
     }
     originals = {place: getattr(*place) for place in replaced}
     for (owner, name), value in replaced.items():
@@ -91,10 +89,18 @@ def _available_for(script: Path | None, truth: Callable[[], bool]) -> Callable[[
     return is_available
 
 
-def _copying(cpu: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def _copying_for_saving(cpu: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """On a GPU, the cpu() of a parameter copies; here it would return the live one.
+
+    A schedule-free optimizer would then change the weights between save_network's collecting and writing
+    them. Only there: neosr 1.0.0's tensor2img relies on cpu() giving the very tensor back, which it clamps
+    in place; with a copy, values above 1 wrap around in the PNG.
+    """
+
     def copying_cpu(self: torch.Tensor, memory_format: torch.memory_format = torch.preserve_format) -> torch.Tensor:
         result = cpu(self, memory_format=memory_format)
-        return result.clone() if result is self else result
+        saving = sys._getframe(1).f_code.co_name == "save_network"
+        return result.clone() if saving and result is self else result
 
     return copying_cpu
 
