@@ -103,6 +103,7 @@ def plan_engine(
         options.max_shapes,
         spec=spec,
         precision=variant.precision,
+        turing=turing,
         static=variant.static,
     )
     estimates = tuple(

@@ -70,13 +70,17 @@ class Profile:
                 )
 
 
-def default_profile(spec: NetworkSpec, precision: str) -> Profile:
+def default_profile(spec: NetworkSpec, precision: str, *, turing: bool = False) -> Profile:
     """1x3x32x32 / 1x3x256x256 / the largest of `MAX_SIZES` that needs at most `DEFAULT_BUDGET`; batch 1.
 
     Batch is fixed at 1, which vs-mlrt asks for.
     """
     height, width = next(
-        (size for size in MAX_SIZES if activation_bytes(spec, precision, (1, spec.in_chans, *size)) <= DEFAULT_BUDGET),
+        (
+            size
+            for size in MAX_SIZES
+            if activation_bytes(spec, precision, (1, spec.in_chans, *size), turing=turing) <= DEFAULT_BUDGET
+        ),
         MAX_SIZES[-1],
     )
     channels = spec.in_chans
@@ -90,6 +94,7 @@ def make_profiles(
     *,
     spec: NetworkSpec,
     precision: str,
+    turing: bool = False,
     static: Shape | None = None,
 ) -> tuple[Profile, ...]:
     """The profiles of an engine, one for each time that the shapes were given; checked.
@@ -97,7 +102,7 @@ def make_profiles(
     Args:
         minima, optima, maxima: as given, in order; what was given nowhere is the default's. An opt shape
             that was not given is the default one, brought between min and max.
-        spec, precision: of the network, for channels and the default.
+        spec, precision, turing: of the network and its targets, for channels and the default.
         static: the one shape of a static export, which is then the only profile.
     Raises:
         EngineError: given unequally often, or see `Profile.check`.
@@ -107,7 +112,7 @@ def make_profiles(
             raise EngineError("--static fixes the shape; leave --min-shape, --opt-shape and --max-shape out")
         profiles = [Profile(static, static, static)]
     else:
-        profiles = _combine(minima, optima, maxima, default_profile(spec, precision))
+        profiles = _combine(minima, optima, maxima, default_profile(spec, precision, turing=turing))
     for profile in profiles:
         profile.check(spec.in_chans)
     return tuple(profiles)

@@ -10,13 +10,16 @@ import numpy as np
 import onnx
 import pytest
 
-from aether_deploy import engine_export, engine_plan
+from aether_deploy import engine_export, engine_plan, engine_proof, pipeline
 from aether_deploy.checkpoint import load_checkpoint, sha256_of
 from aether_deploy.engine import BuildRequest, build_engine
 from aether_deploy.engine_process import tensorrt_version
+from aether_deploy.errors import ParityError
+from aether_deploy.fuse import fuse_aether
 from aether_deploy.gpus import Driver
 from aether_deploy.manifest import read_manifest
 from aether_deploy.pipeline import ExportOptions, export_model, plan
+from aether_deploy.runners import capture_reference
 from aether_deploy.targets import ComputeCapability
 from tests.conftest import Ran, error_line, save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm, driver, fake_path
@@ -156,15 +159,33 @@ def _fake_gpu(monkeypatch: pytest.MonkeyPatch, which: str, onnx: Path, capabilit
     monkeypatch.setenv("FAKE_ENGINE_ONNX", str(onnx))
     monkeypatch.setenv("FAKE_ENGINE_PROFILES", json.dumps([SMALL_PROFILE.as_dict()]))
     monkeypatch.setenv("FAKE_TENSORRT_RECORD", str(onnx.parent / "record"))
+    # ONNX Runtime on a CPU is no GPU.
+    monkeypatch.setattr(engine_proof, "LATENCY_RUNS", {"opt": 5, "max": 5})
     _pretend(monkeypatch, driver(capability))
 
 
 @pytest.fixture(scope="module")
-def onnx_copy(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fp32 ONNX file of the checkpoint, which a fake engine executes."""
-    folder = tmp_path_factory.mktemp("onnx")
-    (artifact,) = export_model(load_checkpoint(checkpoint), ExportOptions(output=folder))
+def source(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Source:
+    """The checkpoint with its reference and its fp32 ONNX file, made once: engines are built from that file."""
+    loaded = load_checkpoint(checkpoint)
+    made = pipeline.Source(loaded, fuse_aether(loaded.build()), capture_reference(loaded))
+    (target,) = plan(loaded, ExportOptions(output=tmp_path_factory.mktemp("onnx")))
+    pipeline.FORMATS["onnx"](made, target)
+    return made
+
+
+@pytest.fixture(scope="module")
+def onnx_copy(source: pipeline.Source) -> Path:
+    """That ONNX file, which a fake engine executes."""
+    (artifact,) = source.proved.values()
     return artifact.path
+
+
+def _export(source: pipeline.Source, kind: str, folder: Path, *gpus: str) -> Path:
+    """Exports an engine as `export_model` does, without making the ONNX file again."""
+    options = engine_plan.EngineOptions((SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,), gpus)
+    (target,) = plan(source.checkpoint, ExportOptions((kind,), output=folder, engine=options))
+    return pipeline.FORMATS[kind](source, target).path
 
 
 class TestPlans:
@@ -206,15 +227,15 @@ class TestPlans:
         assert (tmp_path / "record").read_text().split() == ["STRONGLY_TYPED"]
 
     def test_an_engine_that_differs_is_not_left_behind(
-        self, onnx_copy: Path, checkpoint: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+        self, source: pipeline.Source, onnx_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         damaged = onnx.load(onnx_copy)
         bias = next(item for item in damaged.graph.initializer if "conv_last.bias" in item.name)
         bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1e-3), bias.name))
         onnx.save(damaged, tmp_path / "damaged.onnx")
         _fake_gpu(monkeypatch, "plan", tmp_path / "damaged.onnx", ComputeCapability(9, 0))
-        ran = call("export", checkpoint, "-o", tmp_path / "out", "--format", "tensorrt", *SMALL_SHAPES)
-        assert ran.code == 3
+        with pytest.raises(ParityError, match=r"trt11\.4_sm90"):
+            _export(source, "tensorrt", tmp_path / "out")
         assert list((tmp_path / "out").iterdir()) == []
 
     def test_no_gpu(self, checkpoint: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,14 +253,12 @@ class TestPlans:
 
 
 def test_an_rtx_engine_on_its_gpu_keeps_its_kernels(
-    onnx_copy: Path, checkpoint: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    source: pipeline.Source, onnx_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real build; a fake runtime, so the cache's file and its checks are what is seen here."""
     _fake_gpu(monkeypatch, "rtx", onnx_copy, ComputeCapability(8, 9))
-    words = ["export", checkpoint, "-o", tmp_path / "out", "--format", "tensorrt-rtx", "--gpu", "current"]
-    ran = call(*words, *SMALL_SHAPES)
-    assert ran.code == 0, ran.err
-    engine = tmp_path / "out" / "2x_Calm_fp32_trtrtx1.7_sm89_max64x96.engine"
+    engine = _export(source, "tensorrt-rtx", tmp_path / "out", "current")
+    assert engine.name == "2x_Calm_fp32_trtrtx1.7_sm89_max64x96.engine"
     assert engine.with_name(f"{engine.name}.cache").read_bytes().endswith(b"compiled kernels")
     manifest = read_manifest(engine)
     assert manifest is not None and manifest.engine["executed"] is True

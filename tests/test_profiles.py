@@ -50,6 +50,11 @@ def test_defaults(variant: str, scale: int, precision: str, largest: tuple[int, 
     assert activation_bytes(spec, precision, profile.max) <= DEFAULT_BUDGET
 
 
+def test_turing_keeps_more_so_its_default_is_smaller() -> None:
+    profile = default_profile(_spec("aether_large"), "fp16", turing=True)
+    assert profile.max == (1, 3, 720, 1280)
+
+
 def test_a_shape_that_is_not_given_follows_those_that_are() -> None:
     (profile,) = _make(maxima=[(1, 3, 128, 96)])
     assert profile == Profile((1, 3, 32, 32), (1, 3, 128, 96), (1, 3, 128, 96))
