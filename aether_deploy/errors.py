@@ -4,9 +4,10 @@ AetherDeployError            1   anything known
 ├── CheckpointError              a file that cannot be read as an AetherNet checkpoint
 ├── ReparameterizationError      two branches that are not one convolution
 ├── ConfigError                  an options or configuration file with wrong content
-├── ImageError                   a picture that cannot be read or written
+├── ImageError                   a picture or video that cannot be read or written
 ├── ExportError                  a network that could not be written as ONNX
 ├── RunnerError                  an artifact that cannot be run here, or ran with a wrong shape
+│   └── OutOfMemoryError         an input that needs more memory than there is; a smaller one may run
 ├── ManifestError                an artifact that is not the one its manifest describes
 ├── EngineError                  a TensorRT engine that could not be built or loaded
 ├── NeosrError                   a neosr run that failed, or that left no receipt
@@ -29,6 +30,7 @@ __all__ = [
     "ImageError",
     "ManifestError",
     "NeosrError",
+    "OutOfMemoryError",
     "ParityError",
     "ReparameterizationError",
     "RunnerError",
@@ -54,7 +56,7 @@ class ConfigError(AetherDeployError):
 
 
 class ImageError(AetherDeployError):
-    """A picture that cannot be read or written."""
+    """A picture or video that cannot be read or written."""
 
 
 class ExportError(AetherDeployError):
@@ -63,6 +65,10 @@ class ExportError(AetherDeployError):
 
 class RunnerError(AetherDeployError):
     """An artifact that cannot be run here, or was asked for a shape that it has not."""
+
+
+class OutOfMemoryError(RunnerError):
+    """An input that needs more memory than there is; a smaller one may run."""
 
 
 class ManifestError(AetherDeployError):

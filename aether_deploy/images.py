@@ -1,18 +1,38 @@
-"""Pictures as the networks see them: float32 NCHW, RGB, in [0, 1]."""
+"""Pictures: 8 and 16 bits, grey and colour, with transparency, oriented, with their colour profile.
+
+A `Picture` is what a file holds; the networks see float32 NCHW, RGB, in [0, 1].
+"""
 
 from __future__ import annotations
 
+import io
 import logging
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from aether_deploy.deep_images import Pixels, read_deep, write_deep
 from aether_deploy.errors import ImageError
 
-__all__ = ["PHOTOS", "bicubic", "list_images", "parity_photos", "read_image", "write_image"]
+__all__ = [
+    "PHOTOS",
+    "SUFFIXES",
+    "Picture",
+    "bicubic",
+    "check_writable",
+    "list_images",
+    "parity_photos",
+    "quantize",
+    "read_image",
+    "read_picture",
+    "write_image",
+    "write_picture",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +42,49 @@ Array = NDArray[np.floating[Any]]
 PHOTOS = Path(__file__).resolve().parent / "samples" / "photos"
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+_TIFF = (".tif", ".tiff")
+
+# What each format cannot hold is an error before the network runs, never a silent loss.
+_DEEP = (".png", *_TIFF)
+_NO_ALPHA = (".jpg", ".jpeg", ".bmp")
+_MAX_SIDE = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
+
+# At 95 with full chroma a JPEG's own error stays near 1 level; WebP is lossless here, as PNG and TIFF are.
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    ".jpg": {"quality": 95, "subsampling": 0},
+    ".jpeg": {"quality": 95, "subsampling": 0},
+    ".webp": {"lossless": True, "exact": True},
+    # The default, 6, takes four times as long as 1 and saves a tenth.
+    ".png": {"compress_level": 1},
+}
 
 # A photo takes part in a parity check as a crop of at most this size: every weight sees real content
 # from a few thousand pixels on, and the reference of a large network stays a matter of seconds.
 PARITY_CROP = (64, 96)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as a file holds it, upright.
+
+    Attributes:
+        pixels: (H, W, C) uint8 or uint16; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha, not
+            multiplied into the colour).
+        icc: the embedded colour profile; None if there is none.
+    """
+
+    pixels: Pixels
+    icc: bytes | None = None
+
+    @property
+    def bits(self) -> int:
+        """8 or 16."""
+        return self.pixels.dtype.itemsize * 8
+
+    @property
+    def alpha(self) -> bool:
+        """Whether the last channel is transparency."""
+        return self.pixels.shape[2] in (2, 4)
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -42,29 +101,102 @@ def list_images(folder: Path) -> list[Path]:
     return found
 
 
-def read_image(path: Path) -> Array:
-    """A picture as (1, 3, H, W) float32 in [0, 1].
+def read_picture(path: Path) -> Picture:
+    """Reads a picture whole: palettes become RGB, CMYK becomes sRGB, the EXIF orientation is applied.
 
     Raises:
-        ImageError: not there, or not a picture.
+        ImageError: not there, no picture, damaged, or several pictures in one file.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        deep = read_deep(path)
+        if deep is not None:
+            return Picture(*deep)
+        with warnings.catch_warnings(), Image.open(path) as image:
+            # Pillow's error for twice this size stands.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if getattr(image, "n_frames", 1) > 1:
+                raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
+            shallow, icc = _plain(ImageOps.exif_transpose(image), image.info.get("icc_profile"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None] / np.float32(255))
+    pixels = np.asarray(shallow)
+    return Picture(pixels if pixels.ndim == 3 else pixels[:, :, None], icc)
+
+
+def check_writable(path: Path, *, alpha: bool, width: int, height: int) -> None:
+    """Whether a format, by its suffix, can hold a picture.
+
+    Raises:
+        ImageError: an unknown suffix, transparency in a format without it, or too large a picture.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ImageError(f"{path}: no format for {suffix or 'no suffix'}; expected {', '.join(sorted(SUFFIXES))}")
+    if alpha and suffix in _NO_ALPHA:
+        raise ImageError(f"{path}: {suffix} holds no transparency, the input has it; choose .png, .webp or .tif")
+    if max(width, height) > _MAX_SIDE.get(suffix, 2**31):
+        raise ImageError(
+            f"{path}: {width}x{height}, {suffix} holds at most {_MAX_SIDE[suffix]} a side; choose .png or .tif"
+        )
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Writes a picture; the suffix says the format, and JPEG, WebP and BMP get 8 bits.
+
+    Raises:
+        ImageError: see `check_writable`, or the disk refuses it.
+    """
+    suffix = path.suffix.lower()
+    height, width, channels = picture.pixels.shape
+    check_writable(path, alpha=picture.alpha, width=width, height=height)
+    pixels = picture.pixels
+    try:
+        if picture.bits == 16 and suffix in _DEEP:
+            write_deep(path, picture.pixels, picture.icc)
+            return
+        if picture.bits == 16:
+            pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+        options = dict(_SAVE_OPTIONS.get(suffix, {}))
+        if suffix in _TIFF:
+            options["compression"] = "tiff_deflate"
+        # A grey profile is no profile of the RGB that WebP makes of it.
+        if picture.icc and suffix != ".bmp" and not (suffix == ".webp" and channels < 3):
+            options["icc_profile"] = picture.icc
+        image.save(path, **options)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be written ({error}); check the folder and the space left") from error
+
+
+def quantize(values: Array, bits: int) -> Pixels:
+    """[0, 1] -> 8 or 16 bits, clamped and rounded; a NaN becomes 0."""
+    peak = 2**bits - 1
+    kind = np.uint8 if bits == 8 else np.uint16
+    scaled = np.nan_to_num(values, nan=0.0) * np.float32(peak)
+    levels: Pixels = np.rint(np.clip(scaled, 0, peak)).astype(kind)
+    return levels
+
+
+def read_image(path: Path) -> Array:
+    """A picture as (1, 3, H, W) float32 in [0, 1], without its transparency.
+
+    Raises:
+        ImageError: see `read_picture`.
+    """
+    picture = read_picture(path)
+    colour = picture.pixels[:, :, :3] if picture.pixels.shape[2] > 2 else picture.pixels[:, :, :1].repeat(3, axis=2)
+    values = colour.astype(np.float32).transpose(2, 0, 1)[None]
+    return np.ascontiguousarray(values / np.float32(2**picture.bits - 1))
 
 
 def write_image(path: Path, image: Array) -> None:
     """Writes (1, 3, H, W) in [0, 1] as 8 bits a channel, clamped and rounded; the suffix says the format."""
-    pixels = np.rint(np.clip(image[0], 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(pixels).save(path)
+    write_picture(path, Picture(quantize(image[0], 8).transpose(1, 2, 0)))
 
 
 def bicubic(image: Array, width: int, height: int) -> Array:
     """Resizes (1, 3, H, W) with an antialiased bicubic filter, in 8 bits as a viewer does."""
-    pixels = np.rint(np.clip(image[0], 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    pixels = quantize(image[0], 8).transpose(1, 2, 0)
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
 
@@ -78,3 +210,23 @@ def parity_photos(folder: Path | None = None) -> list[tuple[str, Array]]:
         top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
         photos.append((path.stem, np.ascontiguousarray(image[:, :, top : top + height, left : left + width])))
     return photos
+
+
+def _plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+    """One of L, LA, RGB, RGBA, and the profile that still describes it."""
+    mode = image.mode
+    if mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
+        return image, icc
+    if mode == "1":
+        return image.convert("L"), icc
+    if mode == "CMYK" and icc:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        if converted is not None:
+            return converted, None
+    if image.has_transparency_data:
+        grey = mode in ("L", "LA", "La")
+        return image.convert("LA" if grey else "RGBA"), icc
+    if mode in ("I", "F"):
+        raise ImageError(f"pixels of mode {mode} (32 bits); expected 8 or 16 bits: convert it first")
+    return image.convert("RGB"), icc if mode != "CMYK" else None

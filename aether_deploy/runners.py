@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.errors import RunnerError
+from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.images import parity_photos
 from aether_deploy.parity import Reference, capture, parity_cases
 
@@ -17,21 +21,36 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aether_deploy.checkpoint import Checkpoint
+    from aether_deploy.spec import NetworkSpec
 
-__all__ = ["OnnxRunner", "Runner", "TorchRunner", "capture_reference", "open_runner"]
+__all__ = ["DEVICES", "OnnxRunner", "Runner", "TorchRunner", "capture_reference", "open_runner"]
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.floating[Any]]
+
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+
+# What `auto` tries, in order. TensorRT is by request only: its provider builds an engine for every new shape.
+_PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+_AUTO = ("cuda", "cpu")
+
+# How the runtimes say that memory ran out; they have no exception of their own for it (torch on the CPU, and
+# ONNX Runtime everywhere).
+_OUT_OF_MEMORY = re.compile(r"failed to allocate|can't allocate|bad_?alloc|not enough memory|out of memory", re.I)
 
 
 class Runner(Protocol):
     """Something that upscales.
 
     Attributes:
-        name: of the runtime and precision, for people.
+        name: of the runtime, precision and device that really run, for people.
         in_chans: C, channels of input and output.
         scale: output pixels for each input pixel, along one side.
         precision: the row of the tolerance table that it is judged by.
         static: the only (N, C, H, W) that it takes; None if any.
+        spec: the network; None where the file does not say.
     """
 
     name: str
@@ -39,45 +58,67 @@ class Runner(Protocol):
     scale: int
     precision: str
     static: tuple[int, int, int, int] | None
+    spec: NetworkSpec | None
 
     def run(self, lr: Array) -> Array:
-        """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), not clamped."""
+        """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
+
+        Raises:
+            OutOfMemoryError: a smaller input may run.
+        """
         ...
 
 
 class TorchRunner:
-    """A network in eager PyTorch on the CPU.
+    """A network in eager PyTorch.
 
     Args:
         network: in eval mode; is not changed.
-        in_chans, scale: as the network's.
+        in_chans, scale, spec: as the network's.
         double: run in float64, on a copy.
+        device: `cpu` or `cuda`; on the latter it runs as a copy.
     """
 
-    def __init__(self, network: nn.Module, *, in_chans: int, scale: int, double: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        in_chans: int,
+        scale: int,
+        spec: NetworkSpec | None = None,
+        double: bool = False,
+        device: str = "cpu",
+    ) -> None:
         import copy
 
         self.in_chans = in_chans
         self.scale = scale
+        self.spec = spec
         self.precision = "fp64" if double else "fp32"
         self.static: tuple[int, int, int, int] | None = None
-        self.name = "torch float64" if double else "torch float32"
-        self._network = copy.deepcopy(network).double() if double else network
+        self.name = f"torch {'float64' if double else 'float32'} {device.upper()}"
+        self._device = device
+        if double or device != "cpu":
+            network = copy.deepcopy(network).to(device)
+        self._network = network.double() if double else network
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, *, double: bool = False) -> TorchRunner:
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu") -> TorchRunner:
         """The network exactly as the checkpoint has it, fused or not."""
         spec = checkpoint.spec
-        return cls(checkpoint.build(), in_chans=spec.in_chans, scale=spec.scale, double=double)
+        return cls(
+            checkpoint.build(), in_chans=spec.in_chans, scale=spec.scale, spec=spec, double=double, device=device
+        )
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; the output has the precision of the network."""
         import torch
 
         # no_grad, not inference_mode: outputs of the latter break an export that follows.
-        with torch.no_grad():
+        with torch.no_grad(), _memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
-            output: Array = self._network(torch.from_numpy(np.ascontiguousarray(lr)).to(dtype)).numpy()
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self._device, dtype)
+            output: Array = self._network(image).cpu().numpy()
         return output
 
 
@@ -87,19 +128,27 @@ class OnnxRunner:
     Args:
         path: the file.
         provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
+        threads: of the CPU provider; ONNX Runtime's own choice, one a core, by default.
     Raises:
         RunnerError: the file does not load, or the provider is not there.
     """
 
-    def __init__(self, path: Path, *, provider: str = "CPUExecutionProvider") -> None:
+    def __init__(self, path: Path, *, provider: str = "CPUExecutionProvider", threads: int | None = None) -> None:
         import onnxruntime as ort
 
         self._errors = _onnxruntime_errors()
         if provider not in ort.get_available_providers():
             available = ", ".join(ort.get_available_providers())
             raise RunnerError(f"{provider} is not in this ONNX Runtime; available: {available}")
+        if provider != "CPUExecutionProvider":
+            # Finds the CUDA libraries that PyTorch's wheels brought.
+            ort.preload_dlls()
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        # Patterns are for fixed shapes; without them small x2 needs 380 MB instead of 573 at 256x256, in the same time.
+        options.enable_mem_pattern = False
+        if threads is not None:
+            options.intra_op_num_threads = threads
         try:
             self._session = ort.InferenceSession(path, options, providers=[provider])
         except self._errors as error:
@@ -112,18 +161,20 @@ class OnnxRunner:
             raise RunnerError(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; expected one NCHW image each")
         self._input = inputs[0].name
         self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
-        self.name = f"ONNX Runtime {provider.removesuffix('ExecutionProvider')}"
         shape = inputs[0].shape
         self.in_chans = int(shape[1])
         self.static = tuple(shape) if all(isinstance(dim, int) for dim in shape) else None
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.precision = self.metadata.get("aether_deploy.precision", "fp32")
+        self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
+        self.spec = _spec_of(self.metadata)
         self.scale = self._measured_scale()
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; float32 at both ends whatever the file's own types are."""
         try:
-            output = self._session.run(None, {self._input: lr.astype(self._dtype)})[0]
+            with _memory_errors(lr.shape, *self._errors, MemoryError):
+                output = self._session.run(None, {self._input: lr.astype(self._dtype, copy=False)})[0]
         except self._errors as error:
             raise RunnerError(f"input {lr.shape} was refused: {str(error).splitlines()[0]}") from error
         result: Array = np.asarray(output, dtype=np.float32)
@@ -136,6 +187,27 @@ class OnnxRunner:
         ]
         output = self.run(np.zeros(shape, np.float32))
         return int(output.shape[2] // shape[2])
+
+
+@contextlib.contextmanager
+def _memory_errors(shape: tuple[int, ...], *errors: type[Exception]) -> Iterator[None]:
+    """Turns the errors that say so into OutOfMemoryError; others pass."""
+    try:
+        yield
+    except errors as error:
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory for an input of {'x'.join(map(str, shape))}; give a smaller tile"
+        ) from error
+
+
+def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
+    """What an ONNX file says of its network, where it is one of ours."""
+    from aether_deploy.spec import NetworkSpec
+
+    written = metadata.get("aether_deploy.network")
+    return NetworkSpec.from_dict(json.loads(written)) if written else None
 
 
 def _onnxruntime_errors() -> tuple[type[Exception], ...]:
@@ -171,21 +243,61 @@ def capture_reference(
     return capture(runner.run, [case for case in small if case.lr.shape[2:] in ((32, 48), (37, 53))])
 
 
-def open_runner(path: Path) -> Runner:
+def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None) -> Runner:
     """A checkpoint in PyTorch or an ONNX file in ONNX Runtime, by its suffix; bf16 as `half_executor` runs it.
 
+    Args:
+        path: the file; of a checkpoint, neosr's folder too.
+        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged.
+        threads: on the CPU; one a core by default.
     Raises:
-        RunnerError: a suffix that nothing here runs.
+        RunnerError: a suffix that nothing here runs, or a device that is not there.
         CheckpointError: a checkpoint that cannot be read.
     """
-    from aether_deploy.checkpoint import SUFFIXES, load_checkpoint
-    from aether_deploy.half_executor import HalfRunner, half_precision_of
-
     if path.suffix == ".onnx":
         if not path.is_file():
             raise RunnerError(f"{path}: not there; check the path")
-        # ONNX Runtime's CPU provider has no bf16 convolution.
-        return HalfRunner(path) if half_precision_of(path) == "bf16" else OnnxRunner(path)
+        return _open_onnx(path, device, threads)
+    from aether_deploy.checkpoint import SUFFIXES
+
     if path.suffix in SUFFIXES or path.is_dir():
-        return TorchRunner.from_checkpoint(load_checkpoint(path))
+        return _open_checkpoint(path, device, threads)
     raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)} or .onnx")
+
+
+def _open_onnx(path: Path, device: str, threads: int | None) -> Runner:
+    import onnxruntime as ort
+
+    if device not in ("auto", "cpu"):
+        return OnnxRunner(path, provider=_PROVIDERS[device], threads=threads)
+    for name in _AUTO[:-1] if device == "auto" else ():
+        if _PROVIDERS[name] in ort.get_available_providers():
+            try:
+                return OnnxRunner(path, provider=_PROVIDERS[name])
+            except RunnerError as error:
+                logger.warning("%s; the CPU runs it", error)
+    try:
+        return OnnxRunner(path, threads=threads)
+    except RunnerError:
+        from aether_deploy.half_executor import HalfRunner, half_precision_of
+
+        # The CPU provider has no bf16 convolution; asked only now, since this imports torch.
+        if half_precision_of(path) != "bf16":
+            raise
+        return HalfRunner(path)
+
+
+def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunner:
+    import torch
+
+    from aether_deploy.checkpoint import load_checkpoint
+
+    if device == "tensorrt":
+        raise RunnerError(f"{path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunnerError("this PyTorch sees no CUDA device; choose --device cpu, or see to the driver")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return TorchRunner.from_checkpoint(load_checkpoint(path), device=device)

@@ -1,4 +1,7 @@
-"""`NetworkSpec`: everything needed to build the network, read off the shapes of its weights."""
+"""`NetworkSpec`: everything needed to build the network, read off the shapes of its weights.
+
+Torch is imported by what builds a network, so that an ONNX file runs without it.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from aether_deploy.errors import CheckpointError, ConfigError
-from aether_deploy.network import arch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from neosr.archs.aether_arch import AetherNet
 
 __all__ = ["NetworkSpec", "refuse_other_networks"]
@@ -61,6 +62,24 @@ class NetworkSpec:
         """
         ratio = self.hidden / self.embed_dim
         return ratio if int(self.embed_dim * ratio) == self.hidden else (self.hidden + 0.5) / self.embed_dim
+
+    @property
+    def receptive_field(self) -> int:
+        """The distance, in input pixels, beyond which an input pixel has no influence on an output pixel.
+
+        Counted from the output: each convolution adds its radius, and a PixelShuffle by f turns a radius r
+        into at most ceil(r / f). 85 for small, 185 for medium and 389 for large at x2.
+        """
+        radius = 1  # conv_last
+        for factor in self.upsample_factors:
+            radius = -(-radius // factor) + 1
+        blocks = sum(self.depths) * (self.lk_kernel // 2)
+        return radius + 1 + 1 + blocks + 1  # conv_before_upsample, conv_after_body, conv_first
+
+    @property
+    def upsample_factors(self) -> tuple[int, ...]:
+        """Of the PixelShuffles: 3 for x3, else a 2 for each power of two."""
+        return (3,) if self.scale == 3 else (2,) * (self.scale.bit_length() - 1)
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> NetworkSpec:
@@ -124,6 +143,8 @@ class NetworkSpec:
 
     def build(self) -> AetherNet:
         """The network in eval mode, with weights as freshly initialised; the global RNG is left as it was."""
+        import torch
+
         with torch.random.fork_rng(devices=[]):
             return self._construct().eval()
 
@@ -137,6 +158,8 @@ class NetworkSpec:
         return f"{self.variant} x{self.scale}, {form}, D {self.embed_dim}, depths {depths}, kernels {kernels}"
 
     def _construct(self) -> AetherNet:
+        from aether_deploy.network import arch
+
         options = self.network_options()
         del options["type"]
         try:
@@ -146,6 +169,8 @@ class NetworkSpec:
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Key and shape of everything in the state dict of this network."""
+        import torch
+
         with torch.device("meta"):
             return {key: tuple(value.shape) for key, value in self._construct().state_dict().items()}
 
@@ -155,6 +180,8 @@ class NetworkSpec:
         Raises:
             ConfigError: names the first value that the weights contradict.
         """
+        from aether_deploy.network import arch
+
         network = options.get("network_g", {})
         defaults = arch.PRESETS.get(str(network.get("type")), {})
         seen = {**defaults, **network, "scale": options.get("scale", self.scale)}
@@ -231,6 +258,8 @@ def _scale(state_dict: Mapping[str, Tensor]) -> int:
 
 def _variant(spec: NetworkSpec) -> str:
     """The preset that these shapes are, or `aether`; a fused network shows no small kernel to compare."""
+    from aether_deploy.network import arch
+
     for name, preset in arch.PRESETS.items():
         same_kernel = spec.sk_kernel is None or spec.sk_kernel == preset["sk_kernel"]
         if (

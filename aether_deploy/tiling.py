@@ -1,0 +1,264 @@
+"""A picture of any size through a network with bounded memory: tiles that overlap, and seams that do not show.
+
+Along an axis all tiles have one size. Neighbours overlap by at least twice the margin and are joined in the
+middle of that overlap, so what a tile gives within the margin of its inner edges, where it lacked context,
+is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aether_deploy.deep_images import Pixels
+from aether_deploy.errors import RunnerError
+from aether_deploy.images import PHOTOS, list_images, quantize, read_image
+
+if TYPE_CHECKING:
+    from aether_deploy.runners import Runner
+
+__all__ = ["RAMP", "Axis", "Grid", "effective_margin", "plan_axis", "plan_grid", "stitch"]
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.floating[Any]]
+
+# Input pixels over which neighbours are blended, unless the overlap is exact.
+RAMP = 16
+
+# What an edge may change, beyond the margin, in 8-bit levels: rounding then differs by one level at most.
+EDGE_LEVELS = 0.25
+
+# The probes: (height, width) of a strip of photo, its offset against a second one, and how many photos.
+_PROBE = (48, 256)
+_PROBE_OFFSET = 64
+_PROBE_PHOTOS = 2
+
+# Rows that are rounded at a time, so that the float copies stay small.
+_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Tiles along one axis, in input pixels.
+
+    Attributes:
+        length: of the picture.
+        tile: of each tile; more than `length` only where the network takes one size.
+        starts: of the tiles.
+        ramp: over which neighbours are blended; 0 for a hard joint.
+    """
+
+    length: int
+    tile: int
+    starts: tuple[int, ...]
+    ramp: int
+
+    def joint(self, index: int) -> float:
+        """The middle of the overlap of tile `index` and the next."""
+        return (self.starts[index] + self.tile + self.starts[index + 1]) / 2
+
+    def final(self, index: int) -> int:
+        """Up to where everything is done once tile `index` is: the start of the next, or the end."""
+        return self.starts[index + 1] if index + 1 < len(self.starts) else self.length
+
+    def weights(self, index: int, scale: int) -> NDArray[np.float32]:
+        """(scale * min(tile, length)) weights of a tile; those of all tiles sum to 1 everywhere."""
+        size = min(self.tile, self.length)
+        centres = self.starts[index] + (np.arange(size * scale) + 0.5) / scale
+        weights = np.ones(size * scale)
+        if index > 0:
+            weights *= self._rise(centres - self.joint(index - 1))
+        if index + 1 < len(self.starts):
+            weights *= 1 - self._rise(centres - self.joint(index))
+        return weights.astype(np.float32)
+
+    def _rise(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.clip(distance / self.ramp + 0.5, 0, 1) if self.ramp else (distance > 0).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How a picture is cut.
+
+    Attributes:
+        rows, columns: the axes.
+        batch: tiles in one run.
+    """
+
+    rows: Axis
+    columns: Axis
+    batch: int = 1
+
+    def __len__(self) -> int:
+        return len(self.rows.starts) * len(self.columns.starts)
+
+
+def plan_axis(length: int, tile: int, margin: int, *, ramp: int = 0, fixed: bool = False) -> Axis:
+    """The fewest tiles of at most `tile` (of exactly that, if fixed) that cover an axis, evenly spread.
+
+    Raises:
+        RunnerError: the tile is no larger than its margins.
+    """
+    if length <= tile:
+        return Axis(length, tile if fixed else length, (0,), 0)
+    stride = tile - 2 * margin
+    if stride < 1:
+        raise RunnerError(
+            f"a tile of {tile} has nothing left within an overlap of {margin}; give one above {2 * margin}"
+        )
+    count = 1 + math.ceil((length - tile) / stride)
+    if not fixed:
+        tile = math.ceil((length + (count - 1) * 2 * margin) / count)
+    starts = tuple(index * (length - tile) // (count - 1) for index in range(count))
+    return Axis(length, tile, starts, min(ramp, 2 * margin))
+
+
+def plan_grid(
+    height: int,
+    width: int,
+    tile: int | None,
+    margin: int,
+    *,
+    ramp: int = 0,
+    batch: int = 1,
+    static: tuple[int, int, int, int] | None = None,
+) -> Grid:
+    """How to cut a picture of (height, width).
+
+    Args:
+        height, width: in input pixels.
+        tile: the largest side of a tile; None for one tile.
+        margin: what is not used at a tile's inner edges.
+        ramp: see `RAMP`; 0 for a hard joint.
+        batch: tiles in one run.
+        static: the only (N, C, H, W) that the network takes, which then decides.
+    Raises:
+        RunnerError: see `plan_axis`.
+    """
+    if static is not None:
+        batch, _, *sides = static
+    elif tile is None or height * width <= tile * tile:
+        sides = [height, width]
+    else:
+        sides = [tile, tile]
+    rows, columns = (
+        plan_axis(length, side, margin, ramp=ramp, fixed=static is not None)
+        for length, side in zip((height, width), sides, strict=True)
+    )
+    return Grid(rows, columns, batch)
+
+
+def stitch(runner: Runner, pixels: Pixels, grid: Grid, *, grey: bool = False) -> Pixels:
+    """Upscales tile by tile; only one row of tiles is ever held in floats.
+
+    Args:
+        runner: of 3 channels.
+        pixels: (H, W, 3) uint8 or uint16; a view is fine.
+        grid: from `plan_grid`, for this size.
+        grey: return the mean of the channels, for a grey picture repeated three times.
+    Returns:
+        (scale*H, scale*W, 3), or (..., 1) if grey, in the type of `pixels`, clamped and rounded.
+    Raises:
+        OutOfMemoryError: see `Runner.run`.
+    """
+    height, width, channels = pixels.shape
+    scale, rows = runner.scale, grid.rows
+    bits = pixels.dtype.itemsize * 8
+    result: Pixels = np.empty((height * scale, width * scale, 1 if grey else channels), pixels.dtype)
+    size = min(rows.tile, height) * scale
+    band = np.zeros((channels, size, width * scale), np.float32)
+    for index, start in enumerate(rows.starts):
+        vertical = rows.weights(index, scale)[:, None]
+        for left, horizontal, sr in _run_row(runner, pixels, grid, start):
+            horizontal_end = left * scale + len(horizontal)
+            band[:, :, left * scale : horizontal_end] += sr[:, :size, : len(horizontal)] * vertical * horizontal
+        done = (rows.final(index) - start) * scale
+        for row in range(0, done, _ROWS):
+            block = band[:, row : min(row + _ROWS, done)].transpose(1, 2, 0)
+            levels = quantize(block.mean(axis=2, keepdims=True) if grey else block, bits)
+            result[start * scale + row : start * scale + row + len(levels)] = levels
+        carried = size - done
+        # Source and target overlap when a tile is nearly all new; numpy copies as if they did not.
+        band[:, :carried] = band[:, done:]
+        band[:, carried:] = 0
+    return result
+
+
+def _run_row(runner: Runner, pixels: Pixels, grid: Grid, top: int) -> Iterator[tuple[int, NDArray[np.float32], Array]]:
+    """(left, weights, (3, h, w) output) of each tile of a row of them."""
+    columns, rows = grid.columns, grid.rows
+    indices = range(len(columns.starts))
+    for first in range(0, len(indices), grid.batch):
+        chosen = indices[first : first + grid.batch]
+        tiles = [_tile(pixels, top, columns.starts[index], rows.tile, columns.tile) for index in chosen]
+        if runner.static is not None:
+            tiles += [tiles[-1]] * (grid.batch - len(tiles))
+        output = runner.run(np.stack(tiles))
+        for index, sr in zip(chosen, output, strict=False):
+            yield columns.starts[index], columns.weights(index, runner.scale), sr
+
+
+def _tile(pixels: Pixels, top: int, left: int, height: int, width: int) -> Array:
+    """(3, height, width) in [0, 1]; mirrored where the picture ends first."""
+    part = pixels[top : top + height, left : left + width]
+    missing = (height - part.shape[0], width - part.shape[1])
+    if any(missing):
+        part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+    peak = np.float32(2 ** (pixels.dtype.itemsize * 8) - 1)
+    return np.ascontiguousarray(part.transpose(2, 0, 1)).astype(np.float32) / peak
+
+
+def effective_margin(runner: Runner) -> int:
+    """The distance from a tile's edge, in input pixels, beyond which that edge changes next to nothing.
+
+    Measured on this network: two strips of a photo, one shifted against the other, differ only by their edges.
+    The receptive field is the limit of it, but a trained network's influence dies off long before.
+
+    Returns:
+        the smallest margin beyond which no value differs by more than `EDGE_LEVELS`; if there is none within
+        the strips, the receptive field, or their reach where the file does not say what network it is.
+    """
+    limit = EDGE_LEVELS / 255
+    reach, worst = 0, 0
+    for path in list_images(PHOTOS)[:_PROBE_PHOTOS]:
+        photo = read_image(path)
+        for axis in (2, 3):
+            errors = _edge_errors(runner, photo, axis)
+            reach = len(errors)
+            beyond = np.nonzero(errors > limit)[0]
+            worst = max(worst, int(beyond[-1]) + 1 if len(beyond) else 0)
+    bound = runner.spec.receptive_field if runner.spec else reach
+    margin = min(worst, bound) if worst < reach else bound
+    logger.info("measured overlap: %d pixels (receptive field: %d)", margin, bound)
+    return margin
+
+
+def _edge_errors(runner: Runner, photo: Array, axis: int) -> NDArray[np.float64]:
+    """(reach) largest difference, in output units, at each distance from an edge across `axis`."""
+    static = runner.static
+    across, along = _PROBE if static is None else (static[5 - axis], static[axis])
+    offset = min(_PROBE_OFFSET, along // 4)
+    shape = (across, along + offset) if axis == 3 else (along + offset, across)
+    padding = [(0, max(0, need - have)) for need, have in zip(shape, photo.shape[2:], strict=True)]
+    strip = np.pad(photo, ((0, 0), (0, 0), *padding), mode="symmetric")[:, :, : shape[0], : shape[1]]
+    strip = strip if axis == 3 else strip.transpose(0, 1, 3, 2)
+    both = [strip[..., :along], strip[..., offset:]]
+    count = 1 if static is None else static[0]
+    outputs = []
+    for part in both:
+        part = part if axis == 3 else part.transpose(0, 1, 3, 2)
+        output = runner.run(np.ascontiguousarray(part.repeat(count, axis=0)))[:1]
+        outputs.append(output if axis == 3 else output.transpose(0, 1, 3, 2))
+    scale = runner.scale
+    difference = np.abs(outputs[0][..., offset * scale :] - outputs[1][..., : (along - offset) * scale])
+    columns = difference.max(axis=(0, 1, 2)).reshape(-1, scale).max(axis=1).astype(np.float64)
+    # A column is near the right edge of one strip, or the left edge of the other.
+    folded: NDArray[np.float64] = np.maximum(columns, columns[::-1])[: len(columns) // 2]
+    return folded
