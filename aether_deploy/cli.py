@@ -29,6 +29,7 @@ __all__ = [
     "Command",
     "config_option",
     "console",
+    "device_option",
     "images_option",
     "json_option",
     "main",
@@ -108,6 +109,15 @@ images_option = click.option(
     type=click.Path(path_type=Path),
     metavar="DIR",
     help="Photos to prove parity on, your own instead of the packaged four.",
+)
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="auto is CUDA where it loads, else the CPU; one that is named and does not load is an error.",
 )
 
 

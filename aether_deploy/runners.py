@@ -51,6 +51,7 @@ class Runner(Protocol):
         precision: the row of the tolerance table that it is judged by.
         static: the only (N, C, H, W) that it takes; None if any.
         spec: the network; None where the file does not say.
+        device: `cpu` or `cuda`, whose memory it needs.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Runner(Protocol):
     precision: str
     static: tuple[int, int, int, int] | None
     spec: NetworkSpec | None
+    device: str
 
     def run(self, lr: Array) -> Array:
         """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
@@ -97,7 +99,7 @@ class TorchRunner:
         self.precision = "fp64" if double else "fp32"
         self.static: tuple[int, int, int, int] | None = None
         self.name = f"torch {'float64' if double else 'float32'} {device.upper()}"
-        self._device = device
+        self.device = device
         if double or device != "cpu":
             network = copy.deepcopy(network).to(device)
         self._network = network.double() if double else network
@@ -117,7 +119,7 @@ class TorchRunner:
         # no_grad, not inference_mode: outputs of the latter break an export that follows.
         with torch.no_grad(), _memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
-            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self._device, dtype)
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
             output: Array = self._network(image).cpu().numpy()
         return output
 
@@ -168,6 +170,7 @@ class OnnxRunner:
         self.precision = self.metadata.get("aether_deploy.precision", "fp32")
         self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
         self.spec = _spec_of(self.metadata)
+        self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
         self.scale = self._measured_scale()
 
     def run(self, lr: Array) -> Array:

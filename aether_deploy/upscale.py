@@ -1,45 +1,197 @@
-"""`python -m aether_deploy.upscale`: a picture through any artifact of the pipeline."""
+"""`python -m aether_deploy.upscale`: a picture, a folder of them or a video through any artifact of the pipeline."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aether_deploy import cli
 
+if TYPE_CHECKING:
+    from aether_deploy.upscaling import Upscaler
 
-@click.command(cls=cli.Command, name="upscale")
+# As `aether_deploy.images` and `aether_deploy.video` have them; here so that `--help` imports neither.
+FORMATS = ("png", "jpg", "webp", "tif", "bmp")
+
+
+class _AutoOr(click.ParamType[int | str]):
+    """A whole number of at least `least`, or one of some words."""
+
+    name = "number"
+
+    def __init__(self, *words: str, least: int) -> None:
+        self._words = words
+        self._least = least
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "|".join((*self._words, "N"))
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Fails as a usage error for anything else."""
+        text = str(value)
+        if text in self._words:
+            return text
+        if not text.isdecimal() or int(text) < self._least:
+            self.fail(f"{text!r}; expected {', '.join(self._words)} or a number of at least {self._least}", param, ctx)
+        return int(text)
+
+
+@click.command(cls=cli.Command, name="upscale", context_settings={"show_default": True})
 @click.argument("model", type=click.Path(path_type=Path))
-@click.argument("picture", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Picture to write; beside INPUT, with the scale in its name, by default.",
+    help="Picture, video or folder to write, its format by its suffix; beside INPUT, with the scale in its name, "
+    "by default.",
+    show_default=False,
 )
-@click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+@click.option(
+    "--tile", type=_AutoOr("auto", least=16), default="auto", help="Largest side of a tile; auto fits memory."
+)
+@click.option(
+    "--overlap",
+    type=_AutoOr("auto", "exact", least=0),
+    default="auto",
+    help="Pixels not used at a tile's edges: auto measures them on this network, exact is as if untiled.",
+)
+@click.option("--batch", type=click.IntRange(1), default=1, help="Tiles in one run.")
+@cli.device_option
+@click.option("--threads", type=click.IntRange(1), help="Of the CPU; one a core by default.", show_default=False)
+@click.option(
+    "--format",
+    "suffix",
+    type=click.Choice(FORMATS),
+    help="Of a folder's results; as each picture by default.",
+    show_default=False,
+)
+@click.option("--codec", help="Video encoder of FFmpeg; libx264 by default, libvpx-vp9 for .webm.", show_default=False)
+@click.option("--crf", type=click.IntRange(0, 63), default=16, help="Video quality; lower is better and larger.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
 @cli.json_option
-def command(model: Path, picture: Path, output: Path | None, overwrite: bool, as_json: bool) -> None:
-    """Upscales INPUT, a picture, with MODEL: a checkpoint or an .onnx file."""
+def command(
+    model: Path,
+    source: Path,
+    output: Path | None,
+    tile: int | str,
+    overlap: int | str,
+    batch: int,
+    device: str,
+    threads: int | None,
+    suffix: str | None,
+    codec: str | None,
+    crf: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
+
+    A folder keeps its tree; what is done is skipped, so the same command goes on after an interruption, as it does for
+    a video.
+    """
     with cli.progress("upscale"):
-        from aether_deploy.errors import ImageError
-        from aether_deploy.images import read_image, write_image
         from aether_deploy.manifest import verify_artifact
         from aether_deploy.runners import open_runner
+        from aether_deploy.upscaling import Upscaler
 
-        runner = open_runner(model)
         verify_artifact(model)
-        image = read_image(picture)
-        target = output or picture.with_name(f"{picture.stem}_{runner.scale}x.png")
-        if target.exists() and not overwrite:
-            raise ImageError(f"{target} is there already; add --overwrite or choose another --output")
-        write_image(target, runner.run(image))
+        runner = open_runner(model, device=device, threads=threads)
+        upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
+        if source.is_dir():
+            found = _folder(upscaler, source, output, suffix, overwrite)
+        elif _is_video(source):
+            found = _video(upscaler, model, source, output, codec, crf, overwrite)
+        else:
+            found = _picture(upscaler, source, output, overwrite)
     out = cli.console(stderr=as_json)
-    height, width = image.shape[2:]
-    out.print(f"wrote {target} ({width}x{height} -> {width * runner.scale}x{height * runner.scale}, {runner.name})")
+    out.print(f"{found.pop('text')} ({runner.name})", markup=False)
     if as_json:
-        cli.print_json({"output": str(target), "scale": runner.scale, "runner": runner.name})
+        cli.print_json({**found, "scale": runner.scale, "runner": runner.name})
+    failures = found.get("failures", [])
+    if failures:
+        from aether_deploy.errors import ImageError
+
+        for failure in failures:
+            click.echo(f"failed  {failure['reason']}", err=True)
+        raise ImageError(f"{len(failures)} of {found['pictures']} pictures failed; the same command tries them again")
+    cli.next_command("python", "-m", "aether_deploy.benchmark", model, as_json=as_json)
+
+
+def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: bool) -> dict[str, Any]:
+    from aether_deploy.batch_run import Job, upscale_picture
+
+    target = output or source.with_name(f"{source.stem}_{upscaler.scale}x.png")
+    target = target / f"{source.stem}.png" if target.is_dir() else target
+    _refuse_existing(target, source, overwrite)
+    height, width, _ = upscale_picture(upscaler, Job(source, target)).pixels.shape
+    text = f"wrote {target} ({width // upscaler.scale}x{height // upscaler.scale} -> {width}x{height})"
+    return {"text": text, "output": str(target)}
+
+
+def _folder(
+    upscaler: Upscaler, source: Path, output: Path | None, suffix: str | None, overwrite: bool
+) -> dict[str, Any]:
+    from aether_deploy.batch_run import plan_folder, upscale_folder
+
+    target = output or source.with_name(f"{source.resolve().name}_{upscaler.scale}x")
+    jobs = plan_folder(source, target, f".{suffix}" if suffix else None)
+    result = upscale_folder(upscaler, jobs, overwrite=overwrite)
+    busy = f", network busy {result.share.value:.1%}" if result.written else ""
+    text = f"wrote {len(result.written)} pictures to {target}, {len(result.skipped)} were there before{busy}"
+    return {
+        "text": text,
+        "output": str(target),
+        "pictures": len(jobs),
+        "written": [str(path) for path in result.written],
+        "skipped": [str(path) for path in result.skipped],
+        "failures": [{"file": str(path), "reason": reason} for path, reason in result.failures],
+        "network_busy": result.share.value,
+    }
+
+
+def _video(
+    upscaler: Upscaler, model: Path, source: Path, output: Path | None, codec: str | None, crf: int, overwrite: bool
+) -> dict[str, Any]:
+    from aether_deploy.manifest import describe_artifact
+    from aether_deploy.video import OUTPUTS, VideoOptions, upscale_video
+
+    suffix = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
+    target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
+    _refuse_existing(target, source, overwrite)
+    identity = describe_artifact(model, "")["sha256"] if model.is_file() else str(model)
+    result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=identity)
+    sound = f", {result.audio} audio streams copied" if result.audio else ""
+    size = f"{result.width}x{result.height}"
+    text = f"wrote {target} ({result.frames} frames of {size}{sound}, network busy {result.share.value:.1%})"
+    return {
+        "text": text,
+        "output": str(target),
+        "frames": result.frames,
+        "resumed": result.resumed,
+        "network_busy": result.share.value,
+    }
+
+
+def _is_video(source: Path) -> bool:
+    from aether_deploy.images import SUFFIXES
+
+    if source.suffix.lower() in SUFFIXES or not source.is_file():
+        return False
+    from aether_deploy.video import VIDEO_SUFFIXES
+
+    return source.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _refuse_existing(target: Path, source: Path, overwrite: bool) -> None:
+    from aether_deploy.errors import ImageError
+
+    if target.resolve() == source.resolve():
+        raise ImageError(f"{target} is the input itself; choose another --output")
+    if target.exists() and not overwrite:
+        raise ImageError(f"{target} is there already; add --overwrite or choose another --output")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""A folder of pictures: its tree is kept, what is done is skipped, and a bad file stops nothing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aether_deploy.errors import AetherDeployError, ImageError
+from aether_deploy.files import is_temporary, replacing
+from aether_deploy.images import SUFFIXES, Picture, check_writable, read_picture, write_picture
+from aether_deploy.overlapped import Share, overlapped
+from aether_deploy.upscaling import Upscaler
+
+__all__ = ["FolderResult", "Job", "Pace", "plan_folder", "upscale_folder", "upscale_picture"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A picture to read and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(slots=True)
+class FolderResult:
+    """What became of a folder.
+
+    Attributes:
+        written, skipped: targets; those skipped were there before.
+        failures: (source, reason) of each picture that could not be read, run or written.
+        share: of the time in which the network was busy.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+    share: Share = field(default_factory=lambda: Share(0, 0, 0, 0))
+
+
+class Pace:
+    """How fast it goes and how long it will take."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self._began = time.monotonic()
+        self._count = 0
+
+    def step(self, what: str) -> str:
+        """One more is done: `3/10 what, 1.5/s, ETA 0:04`."""
+        self._count += 1
+        rate = self._count / max(time.monotonic() - self._began, 1e-9)
+        if not self._total:
+            return f"{self._count} {what}, {rate:.2f}/s"
+        seconds = round(max(0, self._total - self._count) / rate)
+        return f"{self._count}/{self._total} {what}, {rate:.2f}/s, ETA {seconds // 60}:{seconds % 60:02}"
+
+
+def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[Job]:
+    """Every picture below a folder, hidden ones and the output's own apart, by path.
+
+    Args:
+        folder: is searched whole.
+        output: gets the same tree.
+        suffix: of the results, `.png` say; that of each picture by default.
+    Raises:
+        ImageError: no picture there, or two that would become one file.
+    """
+    jobs: dict[Path, Job] = {}
+    inside = output.resolve()
+    for source in sorted(folder.rglob("*")):
+        relative = source.relative_to(folder)
+        hidden = any(part.startswith(".") for part in relative.parts) or is_temporary(source)
+        if hidden or source.suffix.lower() not in SUFFIXES or not source.is_file():
+            continue
+        if source.resolve().is_relative_to(inside) and inside != folder.resolve():
+            continue
+        target = output / (relative.with_suffix(suffix) if suffix else relative)
+        if target in jobs:
+            raise ImageError(f"{jobs[target].source} and {source} would both become {target}; rename one")
+        if target.resolve() == source.resolve():
+            raise ImageError(f"{target} is the input itself; choose another --output")
+        jobs[target] = Job(source, target)
+    if not jobs:
+        raise ImageError(f"{folder}: no picture below it; expected {', '.join(sorted(SUFFIXES))}")
+    return list(jobs.values())
+
+
+def upscale_folder(upscaler: Upscaler, jobs: list[Job], *, overwrite: bool = False) -> FolderResult:
+    """Runs every job that is not done yet; the network is not kept waiting by reading or writing.
+
+    A target that is there is whole, since each is written under a temporary name first: that is what makes a
+    run that was killed go on where it was.
+    """
+    result = FolderResult()
+    open_jobs = []
+    for job in jobs:
+        if job.target.exists() and not overwrite:
+            result.skipped.append(job.target)
+        else:
+            open_jobs.append(job)
+    pace = Pace(len(open_jobs))
+
+    def read() -> Iterator[tuple[Job, Picture | AetherDeployError]]:
+        for job in open_jobs:
+            yield job, _attempt(_read, job, upscaler.scale)
+
+    def work(item: tuple[Job, Picture | AetherDeployError]) -> tuple[Job, Picture | AetherDeployError]:
+        job, picture = item
+        return job, picture if isinstance(picture, AetherDeployError) else _attempt(upscaler, picture)
+
+    def write(item: tuple[Job, Picture | AetherDeployError]) -> None:
+        job, picture = item
+        outcome = picture if isinstance(picture, AetherDeployError) else _attempt(_write, job, picture)
+        if isinstance(outcome, AetherDeployError):
+            result.failures.append((job.source, str(outcome)))
+        else:
+            result.written.append(job.target)
+        logger.info("%s", pace.step(job.source.name))
+
+    result.share = overlapped(read(), work, write)
+    return result
+
+
+def upscale_picture(upscaler: Upscaler, job: Job) -> Picture:
+    """One picture.
+
+    Returns:
+        the result, as it was written.
+    Raises:
+        ImageError: it cannot be read or written.
+        OutOfMemoryError: not even the smallest tile fits.
+    """
+    result = upscaler(_read(job, upscaler.scale))
+    _write(job, result)
+    return result
+
+
+def _attempt[**P, T](run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | AetherDeployError:
+    """The known error is a value here, so that it travels with its job."""
+    try:
+        return run(*args, **kwargs)
+    except AetherDeployError as error:
+        return error
+
+
+def _read(job: Job, scale: int) -> Picture:
+    picture = read_picture(job.source)
+    height, width, _ = picture.pixels.shape
+    check_writable(job.target, alpha=picture.alpha, width=width * scale, height=height * scale)
+    return picture
+
+
+def _write(job: Job, picture: Picture) -> None:
+    with replacing(job.target) as temporary:
+        write_picture(temporary, picture)

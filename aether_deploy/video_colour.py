@@ -1,0 +1,104 @@
+"""Frames of a video <-> RGB, with the matrix and the range that the video says it has.
+
+A file that says nothing is read as players read it: BT.709 from 720 lines on, BT.601 below, limited range. The result
+always says what it is, since it may have crossed that line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from av import Codec, VideoFrame
+from av.video.reformatter import ColorRange, Interpolation
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+    from aether_deploy.deep_images import Pixels
+
+__all__ = ["Colour", "from_rgb", "pixel_format", "to_rgb"]
+
+# ITU-T H.273 matrix coefficients -> the same in swscale, which knows 601 under one number.
+_SWSCALE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}
+_BT709, _BT601, _UNSPECIFIED, _RGB = 1, 6, 2, 0
+_HD_LINES = 720
+
+# Without these swscale takes the nearest chroma sample and rounds down: up to 3 levels, and a shift of colour.
+_EXACT = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How the samples of a video are meant, in the numbers of ITU-T H.273.
+
+    Attributes:
+        matrix: 1 is BT.709, 5 and 6 are BT.601, 9 is BT.2020.
+        full: 0 to 255 instead of 16 to 235.
+        primaries, transfer: carried over; 2 is unspecified.
+    """
+
+    matrix: int
+    full: bool
+    primaries: int
+    transfer: int
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Colour:
+        """What the frame says, and the usual where it says nothing."""
+        matrix = int(frame.colorspace)
+        rgb = frame.format.is_rgb
+        if rgb or matrix not in _SWSCALE:
+            matrix = _BT709 if rgb or frame.height >= _HD_LINES else _BT601
+        full = not rgb and (frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj"))
+        return cls(matrix, full, int(frame.color_primaries), int(frame.color_trc))
+
+    def tag(self, context: VideoCodecContext) -> None:
+        """Writes it into an encoder."""
+        context.colorspace = self.matrix
+        context.color_range = ColorRange.JPEG if self.full else ColorRange.MPEG
+        context.color_primaries = self.primaries
+        context.color_trc = self.transfer
+
+
+def to_rgb(frame: VideoFrame, colour: Colour) -> Pixels:
+    """(H, W, 3) uint8, or uint16 where the frame has more than 8 bits."""
+    deep = any(component.bits > 8 for component in frame.format.components)
+    rgb = frame.format.is_rgb
+    converted = frame.reformat(
+        format="rgb48le" if deep else "rgb24",
+        src_colorspace=None if rgb else _SWSCALE[colour.matrix],
+        src_color_range=ColorRange.JPEG if rgb or colour.full else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_EXACT,
+    )
+    return np.asarray(converted.to_ndarray(), np.uint16 if deep else np.uint8)
+
+
+def from_rgb(pixels: Pixels, name: str, colour: Colour) -> VideoFrame:
+    """A frame of the named pixel format."""
+    source = "rgb48le" if pixels.dtype == np.uint16 else "rgb24"
+    return VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=source).reformat(
+        format=name,
+        dst_colorspace=_SWSCALE[colour.matrix],
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.JPEG if colour.full else ColorRange.MPEG,
+        interpolation=_EXACT,
+    )
+
+
+def pixel_format(frame: VideoFrame, codec: str, scale: int) -> str:
+    """The encoder's format nearest the source: its chroma and depth if the encoder has them, else less."""
+    offered = [item.name for item in Codec(codec, "w").video_formats or ()]
+    deep = any(component.bits > 8 for component in frame.format.components)
+    chroma = next((kind for kind in ("444", "422") if kind in frame.format.name), "420")
+    if frame.format.is_rgb:
+        chroma = "444"
+    # Chroma at half the size needs even sides.
+    if (frame.width * scale) % 2 or (frame.height * scale) % 2:
+        chroma = "444"
+    wanted = [f"yuv{chroma}p{'10le' if deep else ''}", f"yuv{chroma}p", "yuv444p", "yuv420p"]
+    return next((name for name in wanted if name in offered), "yuv420p")
