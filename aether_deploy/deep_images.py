@@ -103,7 +103,8 @@ def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None] | None:
                 pixels = pixels.transpose(1, 2, 0)
             inverted = page.photometric == 0
             return np.invert(pixels) if inverted else pixels, orientation, icc
-    except (tifffile.TiffFileError, ValueError, IndexError) as error:
+    # RuntimeError is what every decoder of imagecodecs raises.
+    except (tifffile.TiffFileError, RuntimeError, ValueError, IndexError) as error:
         raise ImageError(f"{path}: cannot be read as a TIFF ({error}); check the file") from error
 
 

@@ -25,6 +25,7 @@ from aether_deploy.graph_types import DTYPES, HALF, LIMITS, tensor_types
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner
+    from aether_deploy.spec import NetworkSpec
 
 __all__ = ["HalfRunner", "half_precision_of", "open_faithful"]
 
@@ -84,6 +85,8 @@ class HalfRunner:
         probe = np.zeros(self.static or (1, self.in_chans, 8, 8), np.float32)
         self.scale = int(self.run(probe).shape[2] // probe.shape[2])
         self.activations.clear()
+        self.spec: NetworkSpec | None = None
+        self.device = "cpu"
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; the input is rounded to the file's own type first."""

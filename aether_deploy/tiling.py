@@ -7,6 +7,7 @@ is not used.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterator
@@ -117,7 +118,9 @@ def plan_axis(length: int, tile: int, margin: int, *, ramp: int = 0, fixed: bool
     if not fixed:
         tile = math.ceil((length + (count - 1) * 2 * margin) / count)
     starts = tuple(index * (length - tile) // (count - 1) for index in range(count))
-    return Axis(length, tile, starts, min(ramp, 2 * margin))
+    # Ramps that met would blend three tiles, and their weights would no longer sum to 1.
+    narrowest = min(after - before for before, after in itertools.pairwise(starts))
+    return Axis(length, tile, starts, min(ramp, 2 * margin, narrowest))
 
 
 def plan_grid(

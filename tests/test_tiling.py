@@ -1,0 +1,176 @@
+"""Tiles: the receptive field is the true one, exact is exact, the default shows no seam."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.errors import RunnerError
+from aether_deploy.fuse import fuse_aether
+from aether_deploy.images import list_images, read_picture
+from aether_deploy.onnx_export import export_onnx, save_onnx
+from aether_deploy.runners import OnnxRunner, TorchRunner
+from aether_deploy.spec import NetworkSpec
+from aether_deploy.tiling import RAMP, effective_margin, plan_axis, plan_grid, stitch
+from tests.conftest import SAMPLE, tiny
+
+PHOTOS = SAMPLE.parent / "photos"
+
+
+def _runner(**options: Any) -> TorchRunner:
+    network = tiny(**options)
+    spec = NetworkSpec.from_state_dict(network.state_dict())
+    return TorchRunner(network, in_chans=3, scale=spec.scale, spec=spec)
+
+
+class Identity:
+    """Nearest neighbour, two times: what the tiles themselves do to a picture, without a network."""
+
+    name, in_chans, scale, precision, device = "nearest", 3, 2, "fp32", "cpu"
+    static: tuple[int, int, int, int] | None = None
+    spec: NetworkSpec | None = None
+
+    def run(self, lr: Any) -> Any:
+        return lr.repeat(2, axis=2).repeat(2, axis=3)
+
+
+class TestReceptiveField:
+    """Derived from the spec, seen in the network."""
+
+    @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
+    @pytest.mark.parametrize(("depths", "kernel"), [((1, 2), 7), ((1,), 3), ((2, 1), 5)])
+    def test_is_where_a_nan_stops(self, scale: int, depths: tuple[int, ...], kernel: int) -> None:
+        runner = _runner(scale=scale, depths=depths, lk_kernel=kernel)
+        assert runner.spec is not None
+        field, centre = runner.spec.receptive_field, 20
+        lr = np.zeros((1, 3, 3, 2 * centre + 1), np.float32)
+        lr[..., centre] = np.nan
+        reached = np.nonzero(np.isnan(runner.run(lr)).any(axis=(0, 1, 2)))[0]
+        assert np.abs(reached // scale - centre).max() == field
+
+    @pytest.mark.parametrize(("variant", "expected"), [("small", 85), ("medium", 185), ("large", 389)])
+    def test_of_the_variants(self, variant: str, expected: int) -> None:
+        from aether_deploy.network import arch
+
+        with torch.device("meta"):
+            network = arch.AetherNet(scale=2, **arch.PRESETS[f"aether_{variant}"])
+        assert NetworkSpec.from_state_dict(network.state_dict()).receptive_field == expected
+
+
+class TestPlan:
+    """Every pixel is covered with weights that sum to 1, and the margins hold."""
+
+    @pytest.mark.parametrize("length", [1, 31, 64, 65, 100, 257])
+    @pytest.mark.parametrize(("tile", "margin", "ramp"), [(64, 13, 16), (48, 23, 0), (64, 0, 0), (33, 16, 8)])
+    @pytest.mark.parametrize("fixed", [False, True])
+    def test_axis(self, length: int, tile: int, margin: int, ramp: int, fixed: bool) -> None:
+        axis = plan_axis(length, tile, margin, ramp=ramp, fixed=fixed)
+        total = np.zeros(length * 2)
+        for index, start in enumerate(axis.starts):
+            weights = axis.weights(index, 2)
+            total[start * 2 : start * 2 + len(weights)] += weights
+            used = np.nonzero(weights)[0]
+            keep = 2 * margin - axis.ramp
+            assert index == 0 or used[0] >= keep
+            assert index == len(axis.starts) - 1 or len(weights) - 1 - used[-1] >= keep
+        np.testing.assert_allclose(total, 1, atol=1e-6)
+        assert axis.tile == tile if fixed else axis.tile <= tile
+
+    def test_a_tile_within_its_margins(self) -> None:
+        with pytest.raises(RunnerError, match="give one above 40"):
+            plan_axis(100, 40, 20)
+
+    def test_a_picture_that_fits_is_not_cut(self) -> None:
+        assert len(plan_grid(100, 90, None, 30)) == 1
+        assert len(plan_grid(10, 900, 100, 30)) == 1
+        assert len(plan_grid(100, 101, 100, 30)) > 1
+
+    def test_tiles_return_the_picture_itself(self) -> None:
+        for kind in (np.uint8, np.uint16):
+            pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (61, 83, 3), dtype=kind)
+            grid = plan_grid(61, 83, 24, 8, ramp=RAMP, batch=3)
+            assert len(grid) > 20
+            expected = pixels.repeat(2, axis=0).repeat(2, axis=1)
+            np.testing.assert_array_equal(stitch(Identity(), pixels, grid), expected)
+
+
+@pytest.fixture(scope="module")
+def sample() -> TorchRunner:
+    """The packaged network, fused."""
+    checkpoint = load_checkpoint(SAMPLE)
+    return TorchRunner(
+        fuse_aether(checkpoint.build()), in_chans=3, scale=checkpoint.spec.scale, spec=checkpoint.spec.as_fused()
+    )
+
+
+class TestStitch:
+    """Against the untiled result."""
+
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_exact(self, batch: int) -> None:
+        runner = _runner()
+        assert runner.spec is not None
+        field = runner.spec.receptive_field
+        pixels = np.random.default_rng(0).integers(0, 65535, (70, 91, 3), dtype=np.uint16)
+        grid = plan_grid(70, 91, 2 * field + 11, field, batch=batch)
+        assert len(grid) > 12
+        whole = stitch(runner, pixels, plan_grid(70, 91, None, 0)).astype(np.float64) / 65535
+        # 1e-5 of float error and half a level of 16 bits on each side.
+        assert np.abs(stitch(runner, pixels, grid) / 65535 - whole).max() <= 1e-5 + 1 / 65535
+
+    def test_one_pixel_less_than_exact_shows(self) -> None:
+        """The field is not merely large enough: three blocks' worth less of it changes the output."""
+        runner = _runner()
+        assert runner.spec is not None
+        margin = runner.spec.receptive_field - 9
+        pixels = np.random.default_rng(0).integers(0, 65535, (20, 91, 3), dtype=np.uint16)
+        whole = stitch(runner, pixels, plan_grid(20, 91, None, 0))
+        cut = stitch(runner, pixels, plan_grid(20, 91, 40, margin))
+        assert np.abs(cut.astype(int) - whole).max() > 10
+
+    @pytest.mark.parametrize("tile", [64, 100])
+    @pytest.mark.parametrize("photo", list_images(PHOTOS), ids=lambda path: path.stem)
+    def test_default_overlap_is_within_a_level_and_has_no_seam(
+        self, sample: TorchRunner, photo: Path, tile: int
+    ) -> None:
+        pixels = read_picture(photo).pixels[:128, :160]
+        margin = effective_margin(sample) + RAMP // 2
+        grid = plan_grid(128, 160, tile, margin, ramp=RAMP)
+        assert len(grid) >= 4
+        whole = stitch(sample, pixels, plan_grid(128, 160, None, 0)).astype(int)
+        tiled = stitch(sample, pixels, grid).astype(int)
+        assert np.abs(tiled - whole).max() <= 1
+        # A seam would be a line: no column, and no row, differs in more than one value in fifty.
+        different = tiled != whole
+        assert max(different.mean(axis=(0, 2)).max(), different.mean(axis=(1, 2)).max()) <= 0.02
+
+    def test_without_overlap_there_is_a_seam(self, sample: TorchRunner) -> None:
+        pixels = read_picture(PHOTOS / "coffee.png").pixels[:96, :96]
+        whole = stitch(sample, pixels, plan_grid(96, 96, None, 0)).astype(int)
+        assert np.abs(stitch(sample, pixels, plan_grid(96, 96, 48, 0)) - whole).max() > 5
+
+    def test_static_network_of_any_picture(self, tmp_path: Path) -> None:
+        network = fuse_aether(tiny())
+        spec = NetworkSpec.from_state_dict(network.state_dict())
+        save_onnx(export_onnx(network, spec, static=(2, 3, 40, 56)), tmp_path / "static.onnx")
+        static = OnnxRunner(tmp_path / "static.onnx")
+        free = TorchRunner(network, in_chans=3, scale=2)
+        for height, width in ((100, 130), (40, 56)):
+            pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+            grid = plan_grid(height, width, None, spec.receptive_field, static=static.static)
+            whole = stitch(free, pixels, plan_grid(height, width, None, 0)).astype(int)
+            assert np.abs(stitch(static, pixels, grid) - whole).max() <= 1
+        small = np.full((11, 9, 3), 200, np.uint8)
+        assert stitch(static, small, plan_grid(11, 9, None, 14, static=static.static)).shape == (22, 18, 3)
+
+    def test_measured_margin_of_a_static_network(self, tmp_path: Path) -> None:
+        network = fuse_aether(tiny())
+        spec = NetworkSpec.from_state_dict(network.state_dict())
+        save_onnx(export_onnx(network, spec, static=(1, 3, 64, 80)), tmp_path / "static.onnx")
+        free = TorchRunner(network, in_chans=3, scale=2, spec=spec)
+        assert abs(effective_margin(OnnxRunner(tmp_path / "static.onnx")) - effective_margin(free)) <= 2
