@@ -50,6 +50,7 @@ COMMANDS = {
     "export": "export",
     "parity": "parity",
     "upscale": "upscale",
+    "benchmark": "benchmark",
 }
 
 
