@@ -51,6 +51,7 @@ COMMANDS = {
     "export": "export",
     "parity": "parity",
     "upscale": "upscale",
+    "benchmark": "benchmark",
     "doctor": "doctor",
 }
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["DEVICES", "OnnxRunner", "Runner", "TorchRunner", "capture_reference", "open_runner"]
+__all__ = ["DEVICES", "PROVIDERS", "OnnxRunner", "Runner", "TorchRunner", "capture_reference", "open_runner"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ Array = NDArray[np.floating[Any]]
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 # What `auto` tries, in order. TensorRT is by request only: its provider builds an engine for every new shape.
-_PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 _AUTO = ("cuda", "cpu")
 
 # How the runtimes say that memory ran out; they have no exception of their own for it (torch on the CPU, and
@@ -283,19 +283,23 @@ def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, 
 def _open_onnx(path: Path, device: str, threads: int | None) -> Runner:
     import onnxruntime as ort
 
-    from aether_deploy.half_executor import HalfRunner, half_precision_of
-
-    if device in ("cpu", "auto") and half_precision_of(path) == "bf16":
-        return HalfRunner(path)  # ONNX Runtime's CPU provider has no bf16 convolution
-    if device != "auto":
-        return OnnxRunner(path, provider=_PROVIDERS[device], threads=threads)
-    for name in _AUTO[:-1]:
-        if _PROVIDERS[name] in ort.get_available_providers():
+    if device not in ("auto", "cpu"):
+        return OnnxRunner(path, provider=PROVIDERS[device], threads=threads)
+    for name in _AUTO[:-1] if device == "auto" else ():
+        if PROVIDERS[name] in ort.get_available_providers():
             try:
-                return OnnxRunner(path, provider=_PROVIDERS[name])
+                return OnnxRunner(path, provider=PROVIDERS[name])
             except RunnerError as error:
                 logger.warning("%s; the CPU runs it", error)
-    return OnnxRunner(path, threads=threads)
+    try:
+        return OnnxRunner(path, threads=threads)
+    except RunnerError:
+        from aether_deploy.half_executor import HalfRunner, half_precision_of
+
+        # The CPU provider has no bf16 convolution; asked only now, since this imports torch.
+        if half_precision_of(path) != "bf16":
+            raise
+        return HalfRunner(path)
 
 
 def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunner:

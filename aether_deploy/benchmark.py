@@ -1,0 +1,179 @@
+"""`python -m aether_deploy.benchmark`: one network, every way to run it, side by side."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aether_deploy import cli
+from aether_deploy.export import ShapeType
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from aether_deploy.contenders import Contender
+    from aether_deploy.measure import Timing
+
+__all__ = ["benchmark", "command", "photo_input"]
+
+
+@click.command(cls=cli.Command, name="benchmark", context_settings={"show_default": True})
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--shape", "shapes", type=ShapeType(), multiple=True, default=["1x3x128x128", "1x3x256x256"], help="Repeatable."
+)
+@click.option("--rounds", type=click.IntRange(2), default=7, help="Each runs every contender once.")
+@click.option("--warmup", type=click.IntRange(1), default=2, help="Runs of each before the first round.")
+@click.option("--threads", type=click.IntRange(1), help="Of each; the usable cores by default.", show_default=False)
+@click.option("--peers/--no-peers", default=True, help="The graphs that other projects would make, too.")
+@cli.device_option
+@cli.json_option
+def command(
+    models: tuple[Path, ...],
+    shapes: tuple[tuple[int, int, int, int], ...],
+    rounds: int,
+    warmup: int,
+    threads: int | None,
+    peers: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Times MODELS on the same inputs in one run: interleaved rounds, a process for each contender.
+
+    A trained checkpoint is timed in PyTorch (unfused, fused, compiled), as our ONNX file, in OpenVINO where that is
+    installed, and as other projects would export it; an .onnx file as it is.
+    """
+    from aether_deploy.measure import usable_cores
+
+    with cli.progress("benchmark"):
+        threads = threads or usable_cores()
+        found = benchmark(models, shapes, device=device, threads=threads, rounds=rounds, warmup=warmup, peers=peers)
+    out = cli.console(stderr=as_json)
+    for result in found["results"]:
+        out.print(_table(result))
+        out.print(f"matrix multiplication: {found['peak_gflops']:.0f} GFLOP/s on {threads} threads, in the same run")
+    if as_json:
+        cli.print_json(found)
+    cli.next_command("python", "-m", "aether_deploy.upscale", models[0], "PHOTO.png", as_json=as_json)
+
+
+def benchmark(
+    models: tuple[Path, ...],
+    shapes: tuple[tuple[int, int, int, int], ...],
+    *,
+    device: str,
+    threads: int,
+    rounds: int,
+    warmup: int = 2,
+    peers: bool = True,
+) -> dict[str, Any]:
+    """Measures, and gives plain values for JSON: seconds, bytes, GFLOP/s.
+
+    Args:
+        models: checkpoints or ONNX files of one network; the first contender of the first is the baseline.
+        shapes: (N, C, H, W) of the inputs, photo content.
+        device, threads, rounds, warmup: see `measure`.
+        peers: see `prepare`.
+    Raises:
+        AetherDeployError: a model that cannot be read, exported or run.
+    """
+    from aether_deploy.contenders import Contender, prepare
+    from aether_deploy.manifest import tool_versions, utc_now, verify_artifact
+    from aether_deploy.measure import matrix_peak, measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        contenders: list[Contender] = []
+        for number, model in enumerate(models):
+            verify_artifact(model)
+            place = Path(folder) / str(number)
+            place.mkdir()
+            contenders += prepare(model, place, half=device in ("cuda", "tensorrt"), peers=peers)
+        gauge = Contender("matrix multiplication", "peak", models[0])
+        run = functools.partial(measure, device=device, threads=threads, rounds=rounds, warmup=warmup)
+        timed = [(shape, run([*contenders, gauge], photo_input(shape))) for shape in shapes]
+    peak = max(matrix_peak(timings[-1]) for _, timings in timed)
+    operations = _operations(models[0])
+    return {
+        "tools": tool_versions("torch", "onnxruntime", "openvino", "numpy"),
+        "measured": utc_now(),
+        "device": device,
+        "threads": threads,
+        "rounds": rounds,
+        "peak_gflops": peak / 1e9,
+        "results": [
+            {
+                "model": models[0].name,
+                "shape": list(shape),
+                "contenders": [_row(t, timings[0], operations(shape), peak) for t in timings[:-1]],
+            }
+            for shape, timings in timed
+        ],
+    }
+
+
+def photo_input(shape: tuple[int, int, int, int]) -> Any:
+    """Photo content of any size, mirrored as often as it takes."""
+    import numpy as np
+
+    from aether_deploy.images import PHOTOS, list_images, read_image
+
+    n, _, height, width = shape
+    photo = read_image(list_images(PHOTOS)[0])
+    padding = ((0, 0), (0, 0), (0, max(0, height - photo.shape[2])), (0, max(0, width - photo.shape[3])))
+    photo = np.pad(photo, padding, mode="symmetric")[:, :, :height, :width]
+    return np.ascontiguousarray(photo.repeat(n, axis=0))
+
+
+def _operations(model: Path) -> Any:
+    """shape -> FLOPs of the fused network, so that fusing shows as speed and not as work; None if not known."""
+    from aether_deploy.operations import flops
+    from aether_deploy.runners import open_runner
+
+    spec = open_runner(model).spec
+    return lambda shape: flops(spec.as_fused(), shape) if spec else None
+
+
+def _row(timing: Timing, baseline: Timing, operations: int | None, peak: float) -> dict[str, Any]:
+    rate = operations / timing.median if operations else None
+    return {
+        "name": timing.name,
+        "peer": timing.peer,
+        "median_s": timing.median,
+        "spread": timing.spread,
+        "seconds": list(timing.seconds),
+        "first_s": timing.first,
+        "ratio": timing.ratio(baseline),
+        "gflops": rate / 1e9 if rate else None,
+        "share_of_peak": rate / peak if rate else None,
+        "peak_rss_mib": timing.peak_rss / 2**20,
+        "max_abs": timing.max_abs,
+    }
+
+
+def _table(result: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
+    table = Table(title=title, title_justify="left")
+    for name in ("", "median s", "±", "times", "GFLOP/s", "of peak", "MiB", "max abs"):
+        table.add_column(name, no_wrap=True, overflow="fold")
+    for row in result["contenders"]:
+        table.add_row(
+            row["name"],
+            f"{row['median_s']:.3f}",
+            f"{row['spread']:.0%}",
+            f"{row['ratio']:.2f}",
+            f"{row['gflops']:.0f}" if row["gflops"] else "",
+            f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
+            f"{row['peak_rss_mib']:.0f}",
+            f"{row['max_abs']:.0e}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m aether_deploy.benchmark")

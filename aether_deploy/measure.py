@@ -1,0 +1,196 @@
+"""Times contenders side by side: a process each, interleaved rounds, medians and their spread.
+
+A process of its own gives each its peak memory, its own thread pool, and no neighbour's; since only one runs at a
+time, and each round visits all, a machine that is slower for a while is slower for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aether_deploy.contenders import PEAK_EDGE, Contender, open_contender
+from aether_deploy.errors import RunnerError
+
+__all__ = ["Timing", "matrix_peak", "measure", "usable_cores"]
+
+logger = logging.getLogger(__name__)
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One contender on one input.
+
+    Attributes:
+        name: of the contender.
+        peer: see `Contender`.
+        seconds: of each round, in order.
+        first: seconds of the first run, which compiles and allocates; in no figure.
+        peak_rss: bytes, of its process, all of its inputs so far.
+        max_abs: largest difference from the first contender's output, in output units.
+    """
+
+    name: str
+    peer: bool
+    seconds: tuple[float, ...]
+    first: float
+    peak_rss: int
+    max_abs: float
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance of the quartiles, as a share of the median."""
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / self.median
+
+    def ratio(self, baseline: Timing) -> float:
+        """How many times faster than the baseline: the median of the ratios within each round."""
+        return statistics.median(b / own for own, b in zip(self.seconds, baseline.seconds, strict=True))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure(
+    contenders: Sequence[Contender], lr: Array, *, device: str = "cpu", threads: int, rounds: int = 7, warmup: int = 2
+) -> list[Timing]:
+    """Runs all contenders on one input, in turn.
+
+    Args:
+        contenders: the first gives the output that the others are compared with.
+        lr: (N, C, H, W) float32 in [0, 1].
+        device: of `aether_deploy.runners.DEVICES`.
+        threads: of each.
+        rounds: at least 2; each runs every contender once, in alternating order.
+        warmup: runs of each before the first round.
+    Raises:
+        RunnerError: a contender failed; names it.
+    """
+    workers = [_Worker(contender, device, threads, lr) for contender in contenders]
+    try:
+        firsts = []
+        for worker in workers:
+            logger.info("warming up %s", worker.contender.name)
+            firsts.append(worker.ask("run"))
+            for _ in range(warmup - 1):
+                worker.ask("run")
+        seconds: list[list[float]] = [[] for _ in workers]
+        for number in range(rounds):
+            logger.info("round %d/%d of %s", number + 1, rounds, "x".join(map(str, lr.shape)))
+            order = range(len(workers)) if number % 2 == 0 else reversed(range(len(workers)))
+            for index in order:
+                seconds[index].append(workers[index].ask("run"))
+        outputs = [worker.ask("output") for worker in workers]
+        peaks = [worker.ask("memory") for worker in workers]
+    finally:
+        for worker in workers:
+            worker.end()
+    return [
+        Timing(
+            worker.contender.name,
+            worker.contender.peer,
+            tuple(timed),
+            first,
+            peak,
+            float(np.abs(output - outputs[0]).max()) if output.shape == outputs[0].shape else float("nan"),
+        )
+        for worker, timed, first, peak, output in zip(workers, seconds, firsts, peaks, outputs, strict=True)
+    ]
+
+
+def matrix_peak(timing: Timing) -> float:
+    """FLOP/s of the fastest product of the contender of kind `peak`."""
+    return 2 * PEAK_EDGE**3 / min(timing.seconds)
+
+
+class _Worker:
+    """A process that holds one contender."""
+
+    def __init__(self, contender: Contender, device: str, threads: int, lr: Array) -> None:
+        self.contender = contender
+        # OpenMP reads this when it starts; the process inherits it.
+        before = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, contender, device, threads, lr), daemon=True)
+        self._process.start()
+        theirs.close()
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+    def ask(self, what: str) -> Any:
+        try:
+            self._pipe.send(what)
+            answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError) as error:
+            self._process.join()
+            raise RunnerError(f"{self.contender.name}: its process ended ({self._process.exitcode})") from error
+        if isinstance(answer, RunnerError):
+            raise RunnerError(f"{self.contender.name}: {answer}")
+        return answer
+
+    def end(self) -> None:
+        self._pipe.close()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.terminate()
+
+
+def _serve(pipe: Connection, contender: Contender, device: str, threads: int, lr: Array) -> None:
+    try:
+        run = open_contender(contender, device, threads)
+    except RunnerError as error:
+        pipe.recv()
+        pipe.send(RunnerError(str(error)))
+        return
+    output = lr[:0]
+    while True:
+        try:
+            question = pipe.recv()
+        except EOFError:
+            return
+        if question == "run":
+            began = time.perf_counter()
+            output = run(lr)
+            pipe.send(time.perf_counter() - began)
+        else:
+            pipe.send(output if question == "output" else _peak_rss())
+
+
+def _peak_rss() -> int:
+    """Bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: that begins with what the parent had when it forked.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,107 @@
+"""The benchmark's parts: what it counts is right, what it compares is one network. Nothing is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from aether_deploy.benchmark import photo_input
+from aether_deploy.contenders import BASELINE, Contender, open_contender, prepare
+from aether_deploy.errors import RunnerError
+from aether_deploy.measure import Timing, measure, usable_cores
+from aether_deploy.operations import bytes_moved, flops
+from aether_deploy.spec import NetworkSpec
+from tests.conftest import Ran, save, tiny
+
+
+@pytest.mark.parametrize("options", [{}, {"scale": 1}, {"scale": 3}, {"scale": 8}, {"fused_init": True}])
+def test_operations_are_those_that_torch_counts(options: dict[str, Any]) -> None:
+    network = tiny(**options)
+    spec = NetworkSpec.from_state_dict(network.state_dict())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(2, 3, 24, 16))
+    assert flops(spec, (2, 3, 24, 16)) == counter.get_total_flops()
+
+
+def test_bytes_grow_with_the_picture_and_hold_the_weights() -> None:
+    spec = NetworkSpec.from_state_dict(tiny().state_dict())
+    weights = sum(value.numel() for value in tiny(fused_init=True).parameters())
+    one, four = bytes_moved(spec, (1, 3, 16, 16)), bytes_moved(spec, (1, 3, 32, 32))
+    assert (four - 4 * weights) == 4 * (one - 4 * weights)
+    assert bytes_moved(spec, (1, 3, 16, 16), width_of_value=2) * 2 == one
+
+
+def test_figures() -> None:
+    def timing(*seconds: float) -> Timing:
+        return Timing("x", False, seconds, 0, 0, 0)
+
+    # The second round was slow for both: the ratio of the medians would say 2, and so does that of each round.
+    slow, fast = timing(2, 20, 2.2, 2), timing(1, 10, 1.1, 1)
+    assert fast.ratio(slow) == pytest.approx(2)
+    assert timing(1, 2, 3, 4, 5).median == 3
+    assert timing(4, 4, 4).spread == 0
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> list[Contender]:
+    """All that is compared, of a tiny network."""
+    folder = tmp_path_factory.mktemp("contenders")
+    return prepare(save(tiny(), folder / "2x_Tiny.pth"), folder)
+
+
+class TestContenders:
+    """Every one of them is the network."""
+
+    def test_names(self, prepared: list[Contender]) -> None:
+        assert prepared[0].name == BASELINE
+        names = [contender.name for contender in prepared]
+        assert len(set(names)) == len(names)
+        assert sum(contender.peer for contender in prepared) == 2
+        assert ("ours, in OpenVINO" in names) == (importlib.util.find_spec("openvino") is not None)
+
+    def test_peers_are_what_they_are_called(self, prepared: list[Contender]) -> None:
+        unfused, traced = (onnx.load(contender.path) for contender in prepared if contender.peer)
+        assert sum(node.op_type == "Conv" for node in unfused.graph.node) == 5 + 2 * 3
+        assert sum(node.op_type == "Conv" for node in traced.graph.node) == 5 + 3
+        assert traced.opset_import[0].version == 17
+
+    def test_outputs(self, prepared: list[Contender]) -> None:
+        lr = photo_input((1, 3, 24, 36))
+        runnable = [contender for contender in prepared if contender.kind != "torch compiled"]
+        outputs = [open_contender(contender, "cpu", 1)(lr) for contender in runnable]
+        for contender, output in zip(runnable, outputs, strict=True):
+            assert np.abs(output - outputs[0]).max() < 1e-4, contender.name
+
+    def test_a_process_each(self, prepared: list[Contender]) -> None:
+        lr = photo_input((1, 3, 16, 16))
+        gauge = Contender("peak", "peak", prepared[0].path)
+        chosen = [prepared[0], next(c for c in prepared if c.kind == "onnx"), gauge]
+        timings = measure(chosen, lr, threads=1, rounds=3, warmup=1)
+        assert [len(timing.seconds) for timing in timings] == [3, 3, 3]
+        assert timings[0].max_abs == 0
+        assert 0 < timings[1].max_abs < 1e-4
+        # Without torch a process is smaller: each really has its own memory.
+        assert timings[1].peak_rss < timings[0].peak_rss
+        with pytest.raises(RunnerError, match="peak2: no contender of kind"):
+            measure([Contender("peak2", "nothing", prepared[0].path)], lr, threads=1, rounds=2)
+
+
+def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
+    assert call("export", checkpoint_file, "-o", tmp_path).code == 0
+    (model,) = tmp_path.glob("*.onnx")
+    words = ("--shape", "1x3x16x24", "--rounds", 2, "--warmup", 1, "--device", "cpu", "--json")
+    ran = call("benchmark", model, model, *words)
+    assert ran.code == 0, ran.err
+    (result,) = ran.json["results"]
+    assert result["shape"] == [1, 3, 16, 24]
+    assert [row["max_abs"] for row in result["contenders"]] == [0, 0]
+    assert ran.json["threads"] == usable_cores()
+    assert ran.json["peak_gflops"] > 0
