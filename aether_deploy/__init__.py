@@ -27,7 +27,7 @@ _MODULES = {
     "AetherDeployError": "errors",
     "Artifact": "pipeline",
     "Checkpoint": "checkpoint",
-    "EngineOptions": "engine_plan",
+    "EngineOptions": "engines.plan",
     "ExportOptions": "pipeline",
     "NetworkSpec": "spec",
     "ParityError": "errors",

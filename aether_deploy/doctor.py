@@ -62,8 +62,8 @@ def examine() -> list[Finding]:
 
 
 def _driver() -> list[Finding]:
-    from aether_deploy.gpus import read_driver
-    from aether_deploy.targets import RTX_CAPABILITIES
+    from aether_deploy.engines.gpus import read_driver
+    from aether_deploy.engines.targets import RTX_CAPABILITIES
 
     driver = read_driver()
     if driver.problem:
@@ -79,7 +79,7 @@ def _driver() -> list[Finding]:
 
 
 def _flavours() -> list[Finding]:
-    from aether_deploy.engine_process import FLAVOURS, tensorrt_version
+    from aether_deploy.engines.process import FLAVOURS, tensorrt_version
     from aether_deploy.errors import EngineError
 
     found = []

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aether_deploy import cli, engine_cli
+from aether_deploy import cli
+from aether_deploy.engines import cli as engine_cli
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +121,7 @@ def command(
     with cli.progress("export"):
         from aether_deploy import pipeline
         from aether_deploy.checkpoint import load_checkpoint
-        from aether_deploy.engine_plan import EngineOptions
+        from aether_deploy.engines.plan import EngineOptions
 
         checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
         options = pipeline.ExportOptions(

@@ -105,8 +105,8 @@ def inspect_engine(file: Path) -> dict[str, Any]:
         ManifestError: see `verify_artifact`.
     """
     from aether_deploy.checkpoint import sha256_of
-    from aether_deploy.engine_file import read_header
-    from aether_deploy.engine_process import FLAVOURS, tensorrt_version
+    from aether_deploy.engines.file import read_header
+    from aether_deploy.engines.process import FLAVOURS, tensorrt_version
     from aether_deploy.errors import EngineError
     from aether_deploy.manifest import verify_artifact
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aether_deploy import manifest
-from aether_deploy.engine_export import engine_name, export_engine
-from aether_deploy.engine_plan import EngineOptions, EnginePlan, plan_engine
-from aether_deploy.engine_process import FLAVOURS, tensorrt_version
+from aether_deploy.engines.export import engine_name, export_engine
+from aether_deploy.engines.plan import EngineOptions, EnginePlan, plan_engine
+from aether_deploy.engines.process import FLAVOURS, tensorrt_version
 from aether_deploy.errors import ExportError
 from aether_deploy.files import replacing
 from aether_deploy.fuse import fuse_aether

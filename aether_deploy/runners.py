@@ -267,10 +267,10 @@ def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, 
             raise RunnerError(f"{path}: not there; check the path")
         return _open_onnx(path, device, threads)
     from aether_deploy.checkpoint import SUFFIXES
-    from aether_deploy.engine_file import SUFFIX as ENGINE_SUFFIX
+    from aether_deploy.engines.file import SUFFIX as ENGINE_SUFFIX
 
     if path.suffix == ENGINE_SUFFIX:
-        from aether_deploy.engine_runner import EngineRunner
+        from aether_deploy.engines.runner import EngineRunner
 
         return EngineRunner(path, trust=trust)
     if path.suffix in SUFFIXES or path.is_dir():

@@ -12,8 +12,8 @@ from aether_deploy import cli
 from aether_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aether_deploy.neosr_run import NeosrRunError
-    from aether_deploy.neosr_validation import Validation
+    from aether_deploy.neosr_run.process import NeosrRunError
+    from aether_deploy.neosr_run.validation import Validation
 
 __all__ = ["command"]
 
@@ -60,8 +60,8 @@ def command(
     """
     if images is None and opt is None:
         raise ConfigError("no images: give --images DIR, or --opt TOML with datasets of its own")
-    from aether_deploy.neosr_run import Neosr, NeosrRunError
-    from aether_deploy.neosr_validation import validate
+    from aether_deploy.neosr_run.process import Neosr, NeosrRunError
+    from aether_deploy.neosr_run.validation import validate
 
     folder = output or fused.parent / f"{fused.stem}_validation"
     neosr = Neosr(checkout, neosr_python)

@@ -17,13 +17,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from aether_deploy.engine import BuildRequest, build_engine
+from aether_deploy.engines.build import BuildRequest, build_engine
+from aether_deploy.engines.memory import GIB, MIB, activation_bytes
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.targets import SM75, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.memory import GIB, MIB, activation_bytes
 from aether_deploy.network import arch
-from aether_deploy.profiles import Profile
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.targets import SM75, parse_gpus
 from aether_deploy.variants import Variant, onnx_model
 
 SHAPE = (1, 3, 256, 256)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from aether_deploy.gpus import Driver, Gpu
+from aether_deploy.engines.gpus import Driver, Gpu
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.network import arch
-from aether_deploy.profiles import Profile
-from aether_deploy.targets import ComputeCapability
 from tests.conftest import randomize
 
 FAKES = Path(__file__).parent / "fakes"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aether_deploy import doctor, gpus
-from aether_deploy.targets import ComputeCapability
+from aether_deploy import doctor
+from aether_deploy.engines import gpus
+from aether_deploy.engines.targets import ComputeCapability
 from tests.conftest import Ran
 from tests.engines import driver
 

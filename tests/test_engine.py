@@ -17,19 +17,19 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from aether_deploy.engine import BuildRequest, build_engine
-from aether_deploy.engine_errors import explain, last_errors
-from aether_deploy.engine_file import read_header
-from aether_deploy.engine_process import EngineProcess, RefusedError, tensorrt_version
+from aether_deploy.engines.build import BuildRequest, build_engine
+from aether_deploy.engines.errors import explain, last_errors
+from aether_deploy.engines.file import read_header
+from aether_deploy.engines.memory import activation_bytes
+from aether_deploy.engines.process import EngineProcess, RefusedError, tensorrt_version
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.targets import SM75, ComputeCapability, parse_gpus
 from aether_deploy.errors import EngineError
 from aether_deploy.ffn import with_ffn
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.memory import activation_bytes
 from aether_deploy.network import arch
 from aether_deploy.precision import to_half
-from aether_deploy.profiles import Profile
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.targets import SM75, ComputeCapability, parse_gpus
 from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm

@@ -10,17 +10,20 @@ import numpy as np
 import onnx
 import pytest
 
-from aether_deploy import engine_export, engine_plan, engine_proof, pipeline
+from aether_deploy import pipeline
 from aether_deploy.checkpoint import load_checkpoint, sha256_of
-from aether_deploy.engine import BuildRequest, build_engine
-from aether_deploy.engine_process import tensorrt_version
+from aether_deploy.engines import export as engine_export
+from aether_deploy.engines import plan as engine_plan
+from aether_deploy.engines import proof as engine_proof
+from aether_deploy.engines.build import BuildRequest, build_engine
+from aether_deploy.engines.gpus import Driver
+from aether_deploy.engines.process import tensorrt_version
+from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.errors import ParityError
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.gpus import Driver
 from aether_deploy.manifest import read_manifest
 from aether_deploy.pipeline import ExportOptions, export_model, plan
 from aether_deploy.runners import capture_reference
-from aether_deploy.targets import ComputeCapability
 from tests.conftest import Ran, error_line, save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm, driver, fake_path
 

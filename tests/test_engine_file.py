@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aether_deploy.engine_file import read_header
+from aether_deploy.engines.file import read_header
 from aether_deploy.errors import EngineError
 
 

@@ -12,16 +12,16 @@ import onnx_ir as ir
 import pytest
 
 from aether_deploy import manifest
-from aether_deploy.engine import BuildRequest, build_engine
-from aether_deploy.engine_runner import EngineRunner, check_engine
-from aether_deploy.engine_session import CACHE_SUFFIX
+from aether_deploy.engines.build import BuildRequest, build_engine
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.runner import EngineRunner, check_engine
+from aether_deploy.engines.session import CACHE_SUFFIX
+from aether_deploy.engines.targets import parse_gpus
 from aether_deploy.errors import EngineError, ManifestError, OutOfMemoryError, RunnerError
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.images import PHOTOS
-from aether_deploy.profiles import Profile
 from aether_deploy.runners import OnnxRunner, open_runner
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.targets import parse_gpus
 from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import Ran, error_line
 from tests.engines import SMALL_PROFILE, calm, fake_path

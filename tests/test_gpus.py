@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aether_deploy import gpus
-from aether_deploy.gpus import read_driver
-from aether_deploy.targets import ComputeCapability
+from aether_deploy.engines import gpus
+from aether_deploy.engines.gpus import read_driver
+from aether_deploy.engines.targets import ComputeCapability
 
 
 def test_no_driver_is_a_value_that_says_why() -> None:

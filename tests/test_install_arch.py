@@ -9,7 +9,7 @@ import pytest
 
 from aether_deploy import install_arch
 from aether_deploy.errors import NeosrError
-from aether_deploy.neosr_run import Neosr, run_neosr
+from aether_deploy.neosr_run.process import Neosr, run_neosr
 from aether_deploy.network import ARCH_FILE
 from tests.conftest import Ran, error_line
 from tests.neosr_checkout import make_checkout

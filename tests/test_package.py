@@ -84,7 +84,7 @@ def test_module_and_console_script_are_the_same_and_wait_for_no_torch(command: s
 
 @pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages(aether_deploy.__path__, "aether_deploy.")])
 def test_all_names_only_what_is_there(name: str) -> None:
-    if name.endswith("__main__") or ".neosr_launcher" in name:
+    if name.endswith("__main__") or ".launcher" in name:
         pytest.skip("runs when it is imported")
     module = importlib.import_module(name)
     for public in getattr(module, "__all__", ()):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from aether_deploy.engines.memory import GIB, activation_bytes, describe_bytes
+from aether_deploy.engines.profiles import DEFAULT_BUDGET, Profile, default_profile, make_profiles
 from aether_deploy.errors import EngineError
-from aether_deploy.memory import GIB, activation_bytes, describe_bytes
 from aether_deploy.network import arch
-from aether_deploy.profiles import DEFAULT_BUDGET, Profile, default_profile, make_profiles
 from aether_deploy.spec import NetworkSpec
 
 Shape = tuple[int, int, int, int]

@@ -13,7 +13,7 @@ from aether_deploy import cli
 def _shown(capsys: pytest.CaptureFixture[str], fraction: float | None) -> str:
     extra = {} if fraction is None else {"fraction": fraction}
     with cli.progress("export"):
-        logging.getLogger("aether_deploy.engine").info("building: a phase", extra=extra)
+        logging.getLogger("aether_deploy.engines.build").info("building: a phase", extra=extra)
         time.sleep(0.3)  # the line is drawn ten times a second
     return capsys.readouterr().err
 

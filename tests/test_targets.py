@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from aether_deploy.engines.targets import NAMES, RTX_CAPABILITIES, SM75, ComputeCapability, check_rtx, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.targets import NAMES, RTX_CAPABILITIES, SM75, ComputeCapability, check_rtx, parse_gpus
 
 
 @pytest.mark.parametrize(

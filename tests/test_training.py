@@ -10,7 +10,7 @@ import pytest
 import tomlkit
 
 from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.neosr_run import Neosr, run_neosr
+from aether_deploy.neosr_run.process import Neosr, run_neosr
 from tests.conftest import Ran, error_line
 from tests.neosr_checkout import make_checkout, make_photos
 

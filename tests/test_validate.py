@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aether_deploy.fuse import fuse_state_dict
 from aether_deploy.image_quality import psnr, ssim
-from aether_deploy.neosr_run import Neosr, run_neosr
+from aether_deploy.neosr_run.process import Neosr, run_neosr
 from tests.conftest import Ran, error_line, save, tiny
 from tests.neosr_checkout import make_checkout, make_photos
 

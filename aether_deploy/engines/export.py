@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy import manifest
-from aether_deploy.engine import BuildResult, build_engine
-from aether_deploy.engine_file import SUFFIX
-from aether_deploy.engine_plan import EnginePlan
-from aether_deploy.engine_process import FLAVOURS
-from aether_deploy.engine_proof import prove_engine, runs_here
+from aether_deploy.engines.build import BuildResult, build_engine
+from aether_deploy.engines.file import SUFFIX
+from aether_deploy.engines.gpus import Driver, read_driver
+from aether_deploy.engines.memory import describe_bytes
+from aether_deploy.engines.plan import EnginePlan
+from aether_deploy.engines.process import FLAVOURS
+from aether_deploy.engines.proof import prove_engine, runs_here
 from aether_deploy.files import staging
-from aether_deploy.gpus import Driver, read_driver
 from aether_deploy.manifest import Manifest
-from aether_deploy.memory import describe_bytes
 
 if TYPE_CHECKING:
     from aether_deploy.parity import ParityReport

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aether_deploy.errors import NeosrError
-from aether_deploy.neosr_run import Receipt
+from aether_deploy.neosr_run.process import Receipt
 
 __all__ = ["Floats", "Pixels", "name_floats", "printed_metrics", "saved_images"]
 

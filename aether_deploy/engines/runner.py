@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.engine import translated
-from aether_deploy.engine_errors import OUT_OF_MEMORY, explain
-from aether_deploy.engine_file import PLAN_MAGICS, EngineHeader, read_header
-from aether_deploy.engine_process import FLAVOURS, EngineProcess, RefusedError, tensorrt_version
+from aether_deploy.engines.build import translated
+from aether_deploy.engines.errors import OUT_OF_MEMORY, explain
+from aether_deploy.engines.file import PLAN_MAGICS, EngineHeader, read_header
+from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError, tensorrt_version
+from aether_deploy.engines.profiles import Profile
 from aether_deploy.errors import EngineError, OutOfMemoryError, RunnerError
 from aether_deploy.manifest import Manifest, read_manifest, verify_artifact
-from aether_deploy.profiles import Profile
 from aether_deploy.spec import NetworkSpec
 
 __all__ = ["CheckedEngine", "EngineRunner", "check_engine"]

@@ -1,7 +1,7 @@
 """One neosr run in a subprocess: its test or its training, with our network injected and a receipt required.
 
 neosr ends with exit code 0 after a missing checkpoint, wrong weights or a wrong scale, so a run counts only
-if `neosr_launcher`, inside that process, wrote its receipt after the pipeline had returned normally.
+if `launcher`, inside that process, wrote its receipt after the pipeline had returned normally.
 This module never imports neosr, which parses sys.argv and reseeds torch when it is imported.
 """
 
@@ -25,7 +25,7 @@ __all__ = ["Neosr", "NeosrRunError", "Receipt", "run_neosr"]
 
 logger = logging.getLogger(__name__)
 
-LAUNCHER = Path(__file__).resolve().parent / "neosr_launcher"
+LAUNCHER = Path(__file__).resolve().parent / "launcher"
 SHOWN_LOG_LINES = 15
 
 # What neosr says when it fails -> what to do about it. The first match counts.

@@ -1,4 +1,4 @@
-"""Starts `engine_worker`, talks to it, and ends it; everything it prints is kept as the log."""
+"""Starts `worker`, talks to it, and ends it; everything it prints is kept as the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aether_deploy.engine_worker import MODULES
+from aether_deploy.engines.worker import MODULES
 from aether_deploy.errors import EngineError
 
 __all__ = ["FLAVOURS", "EngineProcess", "Flavour", "RefusedError", "tensorrt_version"]
@@ -79,7 +79,7 @@ class EngineProcess:
         self._log = Path(self._folder.name) / "log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "aether_deploy.engine_worker", flavour],
+                [sys.executable, "-m", "aether_deploy.engines.worker", flavour],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -119,7 +119,7 @@ class EngineProcess:
         """One request, and its answer with the bytes behind it.
 
         Args:
-            do: what; see `engine_worker`.
+            do: what; see `worker`.
             payload: bytes behind the request.
             progress: called with a phase and a fraction, 0 to 1.
             values: of the request, for JSON.
@@ -181,7 +181,7 @@ def _environment(flavour: str) -> dict[str, str]:
     environment = dict(os.environ)
     environment["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if flavour == "tensorrt-rtx" else "0"
     environment["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
-    package_root = str(Path(__file__).resolve().parents[1])
+    package_root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), package_root)))
     libraries = _cuda_runtime_folders()
     if libraries:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aether_deploy.engines.targets import RTX_CAPABILITIES, ComputeCapability
 from aether_deploy.errors import EngineError
-from aether_deploy.targets import RTX_CAPABILITIES, ComputeCapability
 
 __all__ = ["SUFFIX", "EngineHeader", "read_header"]
 

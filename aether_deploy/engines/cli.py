@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aether_deploy.engine_plan import EnginePlan
+    from aether_deploy.engines.plan import EnginePlan
     from aether_deploy.manifest import Manifest
 
 __all__ = ["SizeType", "engine_options", "show_engine", "show_plan"]
@@ -71,7 +71,7 @@ def engine_options(shape: click.ParamType[Any]) -> Callable[[Callable[..., Any]]
 
 def show_plan(plan: EnginePlan, out: Console) -> None:
     """What a dry run says of an engine: profiles, and the memory that they are expected to need."""
-    from aether_deploy.memory import describe_bytes
+    from aether_deploy.engines.memory import describe_bytes
 
     for profile, memory in zip(plan.request.profiles, plan.memory, strict=True):
         needs = ", ".join(f"{describe_bytes(count)} at {which}" for which, count in memory.items())
@@ -80,7 +80,7 @@ def show_plan(plan: EnginePlan, out: Console) -> None:
 
 def show_engine(manifest: Manifest, out: Console) -> None:
     """What was built, and plainly whether it was run."""
-    from aether_deploy.memory import describe_bytes
+    from aether_deploy.engines.memory import describe_bytes
 
     engine = manifest.engine
     network, header = engine["network"], engine["header"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aether_deploy.checkpoint import newest_checkpoint, read_neosr_options
 from aether_deploy.errors import ConfigError, NeosrError
-from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
+from aether_deploy.neosr_run.process import Neosr, Receipt, run_neosr
 
 __all__ = ["Trained", "train"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aether_deploy.engines.memory import GIB, activation_bytes
 from aether_deploy.errors import EngineError
-from aether_deploy.memory import GIB, activation_bytes
 from aether_deploy.spec import NetworkSpec
 
 __all__ = ["Profile", "default_profile", "make_profiles"]

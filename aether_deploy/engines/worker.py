@@ -1,4 +1,4 @@
-"""One flavour of TensorRT in a process of its own; `engine_process.EngineProcess` is the other end.
+"""One flavour of TensorRT in a process of its own; `process.EngineProcess` is the other end.
 
 Polygraphy picks `tensorrt` or `tensorrt_rtx` when it is imported, so there is one flavour a process.
 Requests come on stdin and answers go to stdout, each a line of JSON, some with bytes behind it. All
@@ -99,7 +99,7 @@ def _quiet_polygraphy() -> None:
 
 
 def _actions(trt: Any, flavour: str, channel: Channel) -> dict[str, Callable[[dict[str, Any], bytes], None]]:
-    from aether_deploy.engine_session import Session
+    from aether_deploy.engines.session import Session
 
     sessions: list[Session] = []
 

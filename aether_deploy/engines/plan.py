@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from aether_deploy.engine import BuildRequest
-from aether_deploy.engine_process import FLAVOURS
+from aether_deploy.engines.build import BuildRequest
+from aether_deploy.engines.gpus import Driver, read_driver
+from aether_deploy.engines.memory import activation_bytes, describe_bytes
+from aether_deploy.engines.process import FLAVOURS
+from aether_deploy.engines.profiles import Profile, make_profiles
+from aether_deploy.engines.targets import DEFAULT_GPUS, SM75, ComputeCapability, check_rtx, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.gpus import Driver, read_driver
-from aether_deploy.memory import activation_bytes, describe_bytes
-from aether_deploy.profiles import Profile, make_profiles
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.targets import DEFAULT_GPUS, SM75, ComputeCapability, check_rtx, parse_gpus
 from aether_deploy.variants import Variant
 
 __all__ = ["EngineOptions", "EnginePlan", "plan_engine"]

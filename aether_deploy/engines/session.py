@@ -1,4 +1,4 @@
-"""An engine on the GPU: deserialized, run, measured. Lives in `engine_worker`'s process; needs a GPU."""
+"""An engine on the GPU: deserialized, run, measured. Lives in `worker`'s process; needs a GPU."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ import numpy as np
 from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.errors import NeosrError
 from aether_deploy.image_quality import ground_truth, psnr, ssim
-from aether_deploy.neosr_inputs import check_images, check_pair, readable_by_neosr
-from aether_deploy.neosr_options import PlannedRun, adapted_options, planned_options
-from aether_deploy.neosr_output import Floats, Pixels, name_floats, printed_metrics, saved_images
-from aether_deploy.neosr_run import Neosr, Receipt, run_neosr
+from aether_deploy.neosr_run.inputs import check_images, check_pair, readable_by_neosr
+from aether_deploy.neosr_run.options import PlannedRun, adapted_options, planned_options
+from aether_deploy.neosr_run.output import Floats, Pixels, name_floats, printed_metrics, saved_images
+from aether_deploy.neosr_run.process import Neosr, Receipt, run_neosr
 from aether_deploy.parity import Case, ParityReport, Reference, verify
 
 __all__ = ["ImageResult", "Validation", "validate"]

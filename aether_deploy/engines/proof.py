@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aether_deploy.engine import BuildRequest
-from aether_deploy.engine_runner import EngineRunner
-from aether_deploy.gpus import Driver
+from aether_deploy.engines.build import BuildRequest
+from aether_deploy.engines.gpus import Driver
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.runner import EngineRunner
 from aether_deploy.parity import Array, Case, ParityReport, Reference, capture, verify
-from aether_deploy.profiles import Profile
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint

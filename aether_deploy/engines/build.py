@@ -1,6 +1,6 @@
 """ONNX -> TensorRT engine, for GPUs that may not even be here; built in a process of its own.
 
-from aether_deploy.engine import BuildRequest, build_engine
+from aether_deploy.engines.build import BuildRequest, build_engine
 
 build_engine(Path("2x_Name_fp16_op20.onnx"), Path("out.engine"), BuildRequest("tensorrt-rtx", profiles, capabilities))
 """
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aether_deploy.engine_errors import OUT_OF_MEMORY, explain, last_errors
-from aether_deploy.engine_file import EngineHeader, read_header
-from aether_deploy.engine_process import FLAVOURS, EngineProcess, RefusedError
+from aether_deploy.engines.errors import OUT_OF_MEMORY, explain, last_errors
+from aether_deploy.engines.file import EngineHeader, read_header
+from aether_deploy.engines.memory import describe_bytes
+from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError
+from aether_deploy.engines.profiles import Profile
+from aether_deploy.engines.targets import ComputeCapability, check_rtx
 from aether_deploy.errors import EngineError
-from aether_deploy.memory import describe_bytes
-from aether_deploy.profiles import Profile
-from aether_deploy.targets import ComputeCapability, check_rtx
 
 __all__ = ["BuildRequest", "BuildResult", "build_engine", "translated"]
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from aether_deploy.targets import ComputeCapability
+from aether_deploy.engines.targets import ComputeCapability
 
 __all__ = ["Driver", "Gpu", "read_driver"]
 
