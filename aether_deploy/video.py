@@ -7,16 +7,13 @@ sound are joined without encoding them again.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
-import json
 import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -26,11 +23,11 @@ from aether_deploy.errors import ImageError
 from aether_deploy.files import replacing
 from aether_deploy.images import Picture
 from aether_deploy.overlapped import Share, overlapped
-from aether_deploy.video_colour import Colour, from_rgb, pixel_format, to_rgb
+from aether_deploy.video_colour import Colour, pixel_format, to_rgb
+from aether_deploy.video_parts import Encoding, Frame, PartWriter, finished_parts, join, parts_folder
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.rational import AVRational
 
     from aether_deploy.upscaling import Upscaler
@@ -92,25 +89,6 @@ class VideoResult:
     share: Share
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    picture: Picture
-    pts: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """What every part is encoded with."""
-
-    colour: Colour
-    pixels: str
-    codec: str
-    options: dict[str, str]
-    time_base: Fraction
-    rate: Fraction
-    aspect: Fraction | None
-
-
 def upscale_video(
     upscaler: Upscaler, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
 ) -> VideoResult:
@@ -152,18 +130,18 @@ def _upscale(
         "encoding": str(encoding),
         "part": options.part,
     }
-    folder = _parts_folder(target, identity)
-    finished = len(_parts(folder))
+    folder = parts_folder(target, identity)
+    finished = len(finished_parts(folder))
     skipped = finished * options.part
     if finished:
         logger.warning("going on behind %d parts of %d frames from a run before", finished, options.part)
     pace = Pace(max(0, stream.frames - skipped) or None)
-    writer = _PartWriter(folder, encoding, options.part, finished)
+    writer = PartWriter(folder, encoding, options.part, finished)
 
-    def work(frame: _Frame) -> _Frame:
-        return _Frame(upscaler(frame.picture), frame.pts)
+    def work(frame: Frame) -> Frame:
+        return Frame(upscaler(frame.picture), frame.pts)
 
-    def sink(frame: _Frame) -> None:
+    def sink(frame: Frame) -> None:
         writer.write(frame)
         logger.info("%s", pace.step("frames"))
 
@@ -173,13 +151,13 @@ def _upscale(
     finally:
         writer.abandon()
     with replacing(target) as temporary:
-        audio = _join(_parts(folder), source, temporary, encoding)
+        audio = join(finished_parts(folder), source, temporary, encoding)
         frames, width, height = _verify(temporary, target, source)
     shutil.rmtree(folder)
     return VideoResult(frames, frames - share.items, audio, width, height, share)
 
 
-def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> _Format:
+def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:
     """Read off the first frame, which knows more than the container."""
     codec = options.codec or OUTPUTS[target.suffix.lower()]
     with av.open(source) as container:
@@ -191,7 +169,7 @@ def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> _F
             logger.warning(
                 "%s is interlaced; its lines are not separated first: deinterlace it for a good result", source
             )
-        return _Format(
+        return Encoding(
             colour=Colour.of(frame),
             pixels=pixel_format(frame, codec, scale),
             codec=codec,
@@ -206,7 +184,7 @@ def _fraction(value: AVRational | Fraction) -> Fraction:
     return Fraction(value.numerator, value.denominator)
 
 
-def _decode(container: InputContainer, encoding: _Format, skip: int) -> Iterator[_Frame]:
+def _decode(container: InputContainer, encoding: Encoding, skip: int) -> Iterator[Frame]:
     """Upright frames in order of display; a missing time stamp is one frame after the last."""
     step = round(1 / (encoding.rate * encoding.time_base))
     last = -step
@@ -215,143 +193,7 @@ def _decode(container: InputContainer, encoding: _Format, skip: int) -> Iterator
         last = pts
         if number >= skip:
             pixels = np.rot90(to_rgb(frame, encoding.colour), frame.rotation // 90)
-            yield _Frame(Picture(pixels), pts)
-
-
-class _PartWriter:
-    """Encodes frames into parts; a part gets its name when it is whole."""
-
-    def __init__(self, folder: Path, encoding: _Format, length: int, number: int) -> None:
-        self._folder = folder
-        self._encoding = encoding
-        self._length = length
-        self._number = number
-        self._count = 0
-        self._container: Any = None
-        self._stream: Any = None
-
-    @property
-    def _temporary(self) -> Path:
-        return self._folder / f"{self._number:06}.tmp"
-
-    def write(self, frame: _Frame) -> None:
-        if self._container is None:
-            self._open(frame.picture)
-        encoded = from_rgb(frame.picture.pixels, self._encoding.pixels, self._encoding.colour)
-        encoded.pts, encoded.time_base = frame.pts, self._encoding.time_base
-        self._container.mux(self._stream.encode(encoded))
-        self._count += 1
-        if self._count == self._length:
-            self.finish_part()
-
-    def finish_part(self) -> None:
-        """Ends the part that is open, if one is."""
-        if self._container is None:
-            return
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        self._temporary.replace(self._folder / f"{self._number:06}.nut")
-        self._container = None
-        self._number += 1
-        self._count = 0
-
-    def abandon(self) -> None:
-        """After an error: what is open is no part."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-            self._temporary.unlink(missing_ok=True)
-
-    def _open(self, picture: Picture) -> None:
-        encoding = self._encoding
-        height, width, _ = picture.pixels.shape
-        # NUT keeps any time base exactly; shifting negative decoding times would shift the frames too.
-        options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
-        self._container = av.open(self._temporary, "w", format="nut", container_options=options)
-        self._stream = self._container.add_stream(encoding.codec, rate=encoding.rate, options=encoding.options)
-        context = self._stream.codec_context
-        context.width, context.height, context.pix_fmt = width, height, encoding.pixels
-        context.time_base = encoding.time_base
-        if encoding.aspect:
-            context.sample_aspect_ratio = encoding.aspect
-        encoding.colour.tag(context)
-
-
-def _parts_folder(target: Path, identity: dict[str, Any]) -> Path:
-    """Where the parts of just this run lie: a hash of all that they depend on is in its name."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    folder = target.with_name(f".{target.name}.{digest}.parts")
-    try:
-        for stale in target.parent.glob(f".{target.name}.*.parts"):
-            if stale != folder:
-                shutil.rmtree(stale)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
-    for unfinished in folder.glob("*.tmp"):
-        unfinished.unlink()
-    return folder
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.nut"))
-
-
-def _join(parts: list[Path], source: Path, target: Path, encoding: _Format) -> int:
-    """Video of the parts and sound of the source into one file, in order of decoding; gives the audio streams."""
-    if not parts:
-        raise ImageError(f"{source}: no frame could be decoded; check the file")
-    with av.open(source) as original, av.open(parts[0]) as first:
-        options = {"fflags": "+bitexact"}
-        with av.open(target, "w", container_options=options) as result:
-            video = result.add_stream_from_template(first.streams.video[0])
-            # NUT tells neither: a reader guesses them from the packets.
-            video.codec_context.framerate, video.time_base = encoding.rate, encoding.time_base
-            sounds = {stream.index: result.add_stream_from_template(stream) for stream in original.streams.audio}
-
-            def of_video() -> Iterator[tuple[float, int, Packet[Any]]]:
-                packets = (packet for part in parts for packet in _packets(part))
-                for packet, dts in zip(packets, _decoding_times(parts), strict=True):
-                    packet.dts, packet.stream = dts, video
-                    yield _time(packet), 0, packet
-
-            def of_audio() -> Iterator[tuple[float, int, Packet[Any]]]:
-                for packet in original.demux(list(original.streams.audio)):
-                    if packet.size:
-                        index = packet.stream.index
-                        packet.stream = sounds[index]
-                        yield _time(packet), 1 + index, packet
-
-            streams = (of_video(), of_audio()) if sounds else (of_video(),)
-            for _, _, packet in heapq.merge(*streams, key=lambda item: item[:2]):
-                result.mux_one(packet)
-            return len(sounds)
-
-
-def _packets(part: Path) -> Iterator[Packet[Any]]:
-    with av.open(part) as container:
-        yield from (packet for packet in container.demux(video=0) if packet.size)
-
-
-def _decoding_times(parts: list[Path]) -> list[int]:
-    """One for each packet, rising and never above its presentation time: those of NUT leave out the first ones.
-
-    They are the presentation times in order, moved back by as many frames as the encoder reorders.
-    """
-    shown = [packet.pts or 0 for part in parts for packet in _packets(part)]
-    ordered = sorted(shown)
-    step = max(1, ordered[1] - ordered[0]) if len(ordered) > 1 else 1
-    delay = 0
-    for index, pts in enumerate(shown):
-        while index - delay >= 0 and ordered[index - delay] > pts:
-            delay += 1
-    before = [ordered[0] - step * back for back in range(delay, 0, -1)]
-    return (before + ordered)[: len(shown)]
-
-
-def _time(packet: Packet[Any]) -> float:
-    stamp = packet.dts if packet.dts is not None else packet.pts
-    return float((stamp or 0) * (packet.time_base or 0))
+            yield Frame(Picture(pixels), pts)
 
 
 def _verify(written: Path, target: Path, source: Path) -> tuple[int, int, int]:

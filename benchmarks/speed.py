@@ -1,0 +1,101 @@
+"""The tables of benchmarks/README.md: `benchmark` on each network, its JSON kept, and a plot.
+
+    python -m benchmarks.speed --network aether_small --shape 1x3x128x128 --shape 1x3x256x256
+    python -m benchmarks.speed --plot                  # draws what has been measured so far
+
+Writes benchmarks/results/speed_<network>.json and prints a Markdown table; the plot needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aether_deploy.benchmark import benchmark
+from aether_deploy.export import ShapeType
+from aether_deploy.measure import usable_cores
+from benchmarks.machine import describe_machine
+from benchmarks.networks import NETWORKS, checkpoint_file
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@click.command()
+@click.option("--network", type=click.Choice(NETWORKS), default="sample")
+@click.option("--shape", "shapes", type=ShapeType(), multiple=True, default=["1x3x128x128", "1x3x256x256"])
+@click.option("--rounds", type=int, default=7)
+@click.option("--device", default="cpu")
+@click.option("--plot", is_flag=True, help="Draw the results that are there, and measure nothing.")
+def main(network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: int, device: str, plot: bool) -> None:
+    """Measures one network, or draws."""
+    if plot:
+        draw()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = checkpoint_file(network, Path(folder))
+        found = benchmark((path,), shapes, device=device, threads=usable_cores(), rounds=rounds)
+    found = {"machine": describe_machine(), "network": network, **found}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"speed_{network}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(as_markdown(found))
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """A table for each input size."""
+    lines = []
+    for result in found["results"]:
+        shape = "x".join(map(str, result["shape"]))
+        lines += [f"**{found['network']}, {shape}** (matrix product: {found['peak_gflops']:.0f} GFLOP/s)", ""]
+        lines += [
+            "| | median s | ± | times eager | GFLOP/s | of peak | MiB | max abs |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for row in result["contenders"]:
+            cells = (
+                row["name"],
+                f"{row['median_s']:.3f}",
+                f"{row['spread']:.0%}",
+                f"{row['ratio']:.2f}",
+                f"{row['gflops']:.0f}",
+                f"{row['share_of_peak']:.0%}",
+                f"{row['peak_rss_mib']:.0f}",
+                f"{row['max_abs']:.0e}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def draw() -> None:
+    """benchmarks/results/speed.png: how many times faster than eager PyTorch, for each network and size."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("speed_*.json"))]
+    panels = [(item, result) for item in found for result in item["results"]]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, sharey=True)
+    for axis, (item, result) in zip(axes[0], panels, strict=True):
+        rows = result["contenders"][::-1]
+        colours = [_colour(row) for row in rows]
+        axis.barh([row["name"] for row in rows], [row["ratio"] for row in rows], color=colours)
+        axis.set_title(f"{item['network']}, {result['shape'][3]}x{result['shape'][2]}")
+        axis.set_xlabel("times eager, unfused")
+        axis.axvline(1, color="black", linewidth=0.8)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "speed.png", dpi=110)
+
+
+def _colour(row: dict[str, Any]) -> str:
+    if row["peer"]:
+        return "tab:orange"
+    return "tab:blue" if "ours" in row["name"] else "tab:gray"
+
+
+if __name__ == "__main__":
+    main()
