@@ -17,6 +17,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
+from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.engines.build import BuildRequest, build_engine
 from aether_deploy.engines.errors import explain, last_errors
 from aether_deploy.engines.file import read_header
@@ -31,7 +32,7 @@ from aether_deploy.network import arch
 from aether_deploy.precision import to_half
 from aether_deploy.spec import NetworkSpec
 from aether_deploy.variants import Variant, onnx_model
-from tests.conftest import save
+from tests.conftest import SAMPLE, save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm
 
 RTX = parse_gpus(["sm86,sm89,sm120"])
@@ -45,6 +46,11 @@ FP32 = Variant()
 OnnxFile = Callable[[str, Variant], Path]
 
 
+def _network(name: str) -> Any:
+    """The packaged sample as it was trained; the others with random weights."""
+    return load_checkpoint(SAMPLE).build() if name == "sample" else calm(**NETWORKS[name])
+
+
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> OnnxFile:
     """Makes the ONNX file of a network and variant; each network is traced once for each static shape."""
@@ -54,7 +60,7 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> OnnxFile:
     def make(name: str, variant: Variant) -> Path:
         base = Variant(static=variant.static)
         if (name, base) not in traced:
-            network = fuse_aether(calm(**NETWORKS[name]))
+            network = fuse_aether(_network(name))
             traced[name, base] = onnx_model(network, NetworkSpec.from_state_dict(network.state_dict()), base)
         model = with_ffn(traced[name, base], variant.ffn)
         if variant.precision != "fp32":
