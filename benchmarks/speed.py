@@ -9,15 +9,15 @@ Writes benchmarks/results/speed_<network>.json and prints a Markdown table; the 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from aether_deploy.benchmark import benchmark
 from aether_deploy.export import ShapeType
-from aether_deploy.measure import usable_cores
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 
@@ -37,8 +37,13 @@ def main(network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: in
         return
     with tempfile.TemporaryDirectory() as folder:
         path = checkpoint_file(network, Path(folder))
-        found = benchmark((path,), shapes, device=device, threads=usable_cores(), rounds=rounds)
-    found = {"machine": describe_machine(), "network": network, **found}
+        # By its command: the processes that it starts import what its own main module does, which is next to nothing
+        # there and PyTorch here, and that would be in the memory of each.
+        words = [word for shape in shapes for word in ("--shape", "x".join(map(str, shape)))]
+        words += ["--rounds", str(rounds), "--device", device, "--json"]
+        command = [sys.executable, "-m", "aether_deploy.benchmark", str(path), *words]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found = {"machine": describe_machine(), "network": network, **json.loads(ran.stdout)}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"speed_{network}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(as_markdown(found))
