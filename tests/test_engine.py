@@ -275,8 +275,8 @@ def _processes_of(marker: str) -> list[int]:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for workers in /proc")
 def test_ctrl_c_cancels_a_build_and_leaves_nothing(tmp_path: Path) -> None:
-    """A real SIGINT to a real export, in the middle of a build for five GPUs."""
-    save(calm(**NETWORKS["sample"]), tmp_path / "2x_Big.pth")
+    """A real SIGINT to a real export, in the middle of a build for five GPUs, which takes several seconds."""
+    save(calm(**NETWORKS["small x2"]), tmp_path / "2x_Big.pth")
     marker = f"AETHER_TEST={tmp_path.name}"
     code = "import sys; from aether_deploy.cli import main; main(sys.argv[1:])"
     gpus = "sm80,sm86,sm89,sm120,sm121"
