@@ -278,7 +278,11 @@ def test_ctrl_c_cancels_a_build_and_leaves_nothing(tmp_path: Path) -> None:
     """A real SIGINT to a real export, in the middle of a build for five GPUs, which takes several seconds."""
     save(calm(**NETWORKS["small x2"]), tmp_path / "2x_Big.pth")
     marker = f"AETHER_TEST={tmp_path.name}"
-    code = "import sys; from aether_deploy.cli import main; main(sys.argv[1:])"
+    # Started in the background of a shell, as by a CI, a process ignores SIGINT and hands that on.
+    code = (
+        "import signal, sys; from aether_deploy.cli import main;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); main(sys.argv[1:])"
+    )
     gpus = "sm80,sm86,sm89,sm120,sm121"
     shapes = SMALL_SHAPES * 12
     words = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,13 @@ class TestRtx:
         assert profile["activation_bytes"]["max"] > profile["activation_bytes"]["opt"] > 0
         assert facts["workspace"] == 4 << 30
         assert facts["network"]["types"]["HALF"] > facts["network"]["types"]["FLOAT"]
+
+    def test_inspect_needs_no_tensorrt(self, exported: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in ("tensorrt", "tensorrt_rtx", "polygraphy"):
+            monkeypatch.setitem(sys.modules, module, None)
+        found = call("inspect", exported / f"{STEM}.engine", "--json").json
+        assert found["targets"] == ["sm86", "sm89"]
+        assert found["manifest"] == "sha256 matches"
 
     def test_command(self, checkpoint: Path, tmp_path: Path, call: Call) -> None:
         words = ["export", checkpoint, "-o", tmp_path, "--format", "tensorrt-rtx", "--format", "onnx", *SMALL_SHAPES]
