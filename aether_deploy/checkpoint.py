@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import pickle
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
+from aether_deploy.files import read_toml, sha256_of
 from aether_deploy.spec import NetworkSpec, refuse_other_networks
 
 if TYPE_CHECKING:
@@ -134,21 +133,10 @@ def read_neosr_options(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: not there, no TOML, or without [network_g].
     """
-    try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({_reason(error)}); give neosr's options file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: no TOML ({error}); neosr's options files are TOML") from error
+    options = read_toml(path)
     if not isinstance(options.get("network_g"), dict):
         raise ConfigError(f"{path}: no [network_g] table; give the options file that neosr trained with")
     return options
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Any:

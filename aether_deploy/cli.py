@@ -11,7 +11,6 @@ import importlib
 import json
 import logging
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aether_deploy.errors import AetherDeployError, ConfigError, ParityError
+from aether_deploy.files import read_toml
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,12 +182,7 @@ def load_config(path: Path, params: Sequence[click.Parameter]) -> dict[str, Any]
     Raises:
         ConfigError: not there, no TOML, or a key that is no option; names the nearest one.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); check the path") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: no TOML ({error})") from error
+    values = read_toml(path)
     names = {
         flag.removeprefix("--"): param
         for param in params

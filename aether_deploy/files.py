@@ -1,17 +1,20 @@
-"""Writing so that nothing half-written and nothing unproved is ever seen under its name."""
+"""Reading options files and hashes; writing so that nothing half-written or unproved is seen under its name."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from aether_deploy.errors import AetherDeployError
+from aether_deploy.errors import AetherDeployError, ConfigError
 
-__all__ = ["is_temporary", "replacing", "staging"]
+__all__ = ["is_temporary", "read_toml", "replacing", "sha256_of", "staging"]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)(?P<suffix>\.\w+)?")
 
@@ -77,3 +80,24 @@ def _alive(pid: int) -> bool:
     import psutil
 
     return bool(psutil.pid_exists(pid))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """An options file.
+
+    Raises:
+        ConfigError: not there, or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path}: cannot be read ({reason}); check the path") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: no TOML ({error}); options files are TOML") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal sha256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

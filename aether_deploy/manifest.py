@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import platform
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.errors import ManifestError
+from aether_deploy.files import sha256_of
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
@@ -86,9 +86,7 @@ class Manifest:
 
 def describe_artifact(path: Path, kind: str, *, name: str | None = None) -> dict[str, Any]:
     """{file, sha256, bytes, kind} of a file; `name` where it still has a temporary one."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": name or path.name, "sha256": digest, "bytes": path.stat().st_size, "kind": kind}
+    return {"file": name or path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
 
 
 def describe_source(checkpoint: Checkpoint) -> dict[str, Any]:

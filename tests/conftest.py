@@ -44,6 +44,15 @@ def save(network: torch.nn.Module, path: Path, key: str | None = "params") -> Pa
     return path
 
 
+def source_file(folder: Path, *, trained: bool) -> Path:
+    """An unfused checkpoint to damage a pipeline with: the packaged sample, or a random network."""
+    path = folder / "net.pth"
+    if not trained:
+        return save(tiny(), path)
+    path.write_bytes(SAMPLE.read_bytes())
+    return path
+
+
 @pytest.fixture
 def checkpoint_file(tmp_path: Path) -> Path:
     """An unfused tiny network as neosr would have written it."""

@@ -21,7 +21,7 @@ from aether_deploy.fuse import fuse_aether
 from aether_deploy.manifest import read_manifest
 from aether_deploy.onnx_export import OPSETS, export_onnx, save_onnx
 from aether_deploy.spec import NetworkSpec
-from tests.conftest import SAMPLE, Ran, error_line, save, tiny
+from tests.conftest import SAMPLE, Ran, error_line, save, source_file, tiny
 
 
 def _ends(model: onnx.ModelProto) -> dict[str, list[str | int]]:
@@ -249,11 +249,7 @@ def test_the_gate_closes(
     wrong: Callable[[Any], Any],
     trained: bool,
 ) -> None:
-    source = tmp_path / "net.pth"
-    if trained:
-        source.write_bytes(SAMPLE.read_bytes())
-    else:
-        save(tiny(), source)
+    source = source_file(tmp_path, trained=trained)
     monkeypatch.setattr(pipeline, "fuse_aether", lambda network: wrong(fuse_aether(network)))
     ran = call("export", source, "--json")
     assert ran.code == 3

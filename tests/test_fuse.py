@@ -14,7 +14,7 @@ from aether_deploy.checkpoint import load_checkpoint, sha256_of
 from aether_deploy.errors import ReparameterizationError
 from aether_deploy.fuse import fuse_aether, fuse_state_dict, merge_branches
 from aether_deploy.manifest import read_manifest
-from tests.conftest import SAMPLE, Ran, error_line, save, tiny
+from tests.conftest import Ran, error_line, save, source_file, tiny
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 9, 14), (1, 3, 17, 5)]
 
@@ -163,11 +163,7 @@ def test_the_gate_closes(
     wrong: Callable[[State], State],
     trained: bool,
 ) -> None:
-    source = tmp_path / "net.pth"
-    if trained:
-        source.write_bytes(SAMPLE.read_bytes())
-    else:
-        save(tiny(), source)
+    source = source_file(tmp_path, trained=trained)
     monkeypatch.setattr(fuse_module, "fuse_state_dict", wrong)
     ran = call("fuse", source, "--json")
     assert ran.code == 3
