@@ -15,8 +15,9 @@ from aether_deploy.export import ShapeType
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aether_deploy.contenders import Contender
+    from aether_deploy.gauges import Machine
     from aether_deploy.measure import Timing
+    from aether_deploy.spec import NetworkSpec
 
 __all__ = ["benchmark", "command", "photo_input"]
 
@@ -55,7 +56,9 @@ def command(
     out = cli.console(stderr=as_json)
     for result in found["results"]:
         out.print(_table(result))
-        out.print(f"matrix multiplication: {found['peak_gflops']:.0f} GFLOP/s on {threads} threads, in the same run")
+    half = f", {found['peak_half_gflops']:.0f} in fp16" if found["peak_half_gflops"] else ""
+    gauge = f"matrix product {found['peak_gflops']:.0f} GFLOP/s{half}, copy {found['bandwidth_gb']:.0f} GB/s"
+    out.print(f"in the same run: {gauge}, on {threads} threads")
     if as_json:
         cli.print_json(found)
     cli.next_command("python", "-m", "aether_deploy.upscale", models[0], "PHOTO.png", as_json=as_json)
@@ -82,33 +85,38 @@ def benchmark(
         AetherDeployError: a model that cannot be read, exported or run.
     """
     from aether_deploy.contenders import Contender, prepare
+    from aether_deploy.gauges import gauged, gauges
     from aether_deploy.manifest import tool_versions, utc_now, verify_artifact
-    from aether_deploy.measure import matrix_peak, measure
+    from aether_deploy.measure import measure
 
+    half = device in ("cuda", "tensorrt")
     with tempfile.TemporaryDirectory() as folder:
         contenders: list[Contender] = []
         for number, model in enumerate(models):
             verify_artifact(model)
             place = Path(folder) / str(number)
             place.mkdir()
-            contenders += prepare(model, place, half=device in ("cuda", "tensorrt"), peers=peers)
-        gauge = Contender("matrix multiplication", "peak", models[0])
+            contenders += prepare(model, place, half=half, peers=peers)
+        beside = gauges(device, half=half)
         run = functools.partial(measure, device=device, threads=threads, rounds=rounds, warmup=warmup)
-        timed = [(shape, run([*contenders, gauge], photo_input(shape))) for shape in shapes]
-    peak = max(matrix_peak(timings[-1]) for _, timings in timed)
-    operations = _operations(models[0])
+        timed = [(shape, run([*contenders, *beside], photo_input(shape))) for shape in shapes]
+    count = len(contenders)
+    machine = gauged([timing for _, timings in timed for timing in timings[count:]], device)
+    spec = _spec(models[0])
     return {
         "tools": tool_versions("torch", "onnxruntime", "openvino", "numpy"),
         "measured": utc_now(),
         "device": device,
         "threads": threads,
         "rounds": rounds,
-        "peak_gflops": peak / 1e9,
+        "peak_gflops": machine.flops / 1e9,
+        "peak_half_gflops": machine.half_flops and machine.half_flops / 1e9,
+        "bandwidth_gb": machine.bandwidth / 1e9,
         "results": [
             {
                 "model": models[0].name,
                 "shape": list(shape),
-                "contenders": [_row(t, timings[0], operations(shape), peak) for t in timings[:-1]],
+                "contenders": [_row(timing, timings[0], machine, spec, shape) for timing in timings[:count]],
             }
             for shape, timings in timed
         ],
@@ -128,30 +136,41 @@ def photo_input(shape: tuple[int, int, int, int]) -> Any:
     return np.ascontiguousarray(photo.repeat(n, axis=0))
 
 
-def _operations(model: Path) -> Any:
-    """shape -> FLOPs of the fused network, so that fusing shows as speed and not as work; None if not known."""
-    from aether_deploy.operations import flops
+def _spec(model: Path) -> NetworkSpec | None:
+    """Of the fused network, so that fusing shows as speed and not as work; None if not known."""
     from aether_deploy.runners import open_runner
 
     spec = open_runner(model).spec
-    return lambda shape: flops(spec.as_fused(), shape) if spec else None
+    return spec.as_fused() if spec else None
 
 
-def _row(timing: Timing, baseline: Timing, operations: int | None, peak: float) -> dict[str, Any]:
-    rate = operations / timing.median if operations else None
-    return {
-        "name": timing.name,
-        "peer": timing.peer,
+def _row(
+    timing: Timing, baseline: Timing, machine: Machine, spec: NetworkSpec | None, shape: tuple[int, int, int, int]
+) -> dict[str, Any]:
+    from aether_deploy.operations import bytes_moved, flops
+
+    contender = timing.contender
+    row = {
+        "name": contender.name,
+        "peer": contender.peer,
         "median_s": timing.median,
         "spread": timing.spread,
         "seconds": list(timing.seconds),
         "first_s": timing.first,
         "ratio": timing.ratio(baseline),
-        "gflops": rate / 1e9 if rate else None,
-        "share_of_peak": rate / peak if rate else None,
+        "gflops": None,
+        "share_of_peak": None,
+        "share_of_roofline": None,
         "peak_rss_mib": timing.peak_rss / 2**20,
         "max_abs": timing.max_abs,
     }
+    if spec:
+        operations, moved = flops(spec, shape), bytes_moved(spec, shape, width_of_value=2 if contender.half else 4)
+        peak = machine.roofline(operations, 0, half=contender.half)
+        row["gflops"] = operations / timing.median / 1e9
+        row["share_of_peak"] = peak / timing.median
+        row["share_of_roofline"] = machine.roofline(operations, moved, half=contender.half) / timing.median
+    return row
 
 
 def _table(result: dict[str, Any]) -> Table:
@@ -159,7 +178,7 @@ def _table(result: dict[str, Any]) -> Table:
 
     title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
     table = Table(title=title, title_justify="left")
-    for name in ("", "median s", "±", "times", "GFLOP/s", "of peak", "MiB", "max abs"):
+    for name in ("", "median s", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
         table.add_column(name, no_wrap=True, overflow="fold")
     for row in result["contenders"]:
         table.add_row(
@@ -169,6 +188,7 @@ def _table(result: dict[str, Any]) -> Table:
             f"{row['ratio']:.2f}",
             f"{row['gflops']:.0f}" if row["gflops"] else "",
             f"{row['share_of_peak']:.0%}" if row["share_of_peak"] else "",
+            f"{row['share_of_roofline']:.0%}" if row["share_of_roofline"] else "",
             f"{row['peak_rss_mib']:.0f}",
             f"{row['max_abs']:.0e}",
         )

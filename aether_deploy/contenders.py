@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.checkpoint import Checkpoint
 
-__all__ = ["BASELINE", "Contender", "open_contender", "prepare"]
+__all__ = ["BASELINE", "Contender", "Run", "open_contender", "prepare", "torch_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,6 @@ Array = NDArray[np.floating[Any]]
 Run = Callable[[Array], Array]
 
 BASELINE = "torch eager, unfused"
-
-# The edge of the matrices whose product gives the peak; 64 MB in all, so neither cached whole nor bound by memory.
-PEAK_EDGE = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +41,14 @@ class Contender:
         kind: how `open_contender` opens the file.
         path: a checkpoint or an ONNX file.
         peer: made as another project makes it.
+        half: computes in half precision.
     """
 
     name: str
     kind: str
     path: Path
     peer: bool = False
+    half: bool = False
 
 
 def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True) -> list[Contender]:
@@ -58,7 +57,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     Args:
         model: a checkpoint or an ONNX file.
         folder: for the files that are made.
-        half: our fp16 ONNX too; only where the provider computes in fp16 is that a measurement of it.
+        half: fp16 too, in PyTorch and as our ONNX; for a GPU, since the CPU's providers compute it in fp32.
         peers: the graphs of other projects too.
     Raises:
         RunnerError: another kind of file.
@@ -77,8 +76,16 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     found += [
         Contender("torch eager, fused", "torch fused", model),
         Contender("torch.compile, fused", "torch compiled", model),
-        *(Contender(f"ours, ONNX {artifact.target.precision}", "onnx", artifact.path) for artifact in made),
     ]
+    if half:
+        found += [
+            Contender("torch fp16, fused", "torch half", model, half=True),
+            Contender("torch fp16, channels_last", "torch half channels_last", model, half=True),
+            Contender("torch.compile fp16", "torch half compiled", model, half=True),
+        ]
+    for artifact in made:
+        precision = artifact.target.precision
+        found.append(Contender(f"ours, ONNX {precision}", "onnx", artifact.path, half=precision != "fp32"))
     if importlib.util.find_spec("openvino"):
         found.append(Contender("ours, in OpenVINO", "openvino", made[0].path))
     if peers:
@@ -94,22 +101,25 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
 def open_contender(contender: Contender, device: str, threads: int) -> Run:
     """Opens one for timing, in the process that will run it.
 
+    On a GPU a run includes the copies of the image to it and of the result back, as every caller of `Runner.run` has.
+
     Raises:
         RunnerError: the device is not there, or the kind is not known.
     """
+    from aether_deploy.gauges import GAUGES, open_gauge
     from aether_deploy.runners import open_runner
 
     match contender.kind:
         case "onnx" | "torch":
             return open_runner(contender.path, device=device, threads=threads).run
-        case "torch fused" | "torch compiled":
+        case "torch fused" | "torch compiled" | "torch half" | "torch half channels_last" | "torch half compiled":
             return _torch(contender, device, threads)
         case "onnx plain":
             return _onnx_plain(contender.path, device, threads)
         case "openvino":
             return _openvino(contender.path, threads)
-        case "peak":
-            return _peak(threads)
+    if contender.kind in GAUGES:
+        return open_gauge(contender.kind, device, threads)
     raise RunnerError(f"no contender of kind {contender.kind!r}")
 
 
@@ -118,15 +128,30 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
 
     from aether_deploy.checkpoint import load_checkpoint
     from aether_deploy.fuse import fuse_aether
-    from aether_deploy.runners import TorchRunner
 
     torch.set_num_threads(threads)
-    checkpoint = load_checkpoint(contender.path)
-    network: Any = fuse_aether(checkpoint.build())
-    if contender.kind == "torch compiled":
+    device, words = torch_device(device), contender.kind.split()
+    dtype = torch.float16 if "half" in words else torch.float32
+    layout = torch.channels_last if "channels_last" in words else torch.contiguous_format
+    network: Any = fuse_aether(load_checkpoint(contender.path).build()).to(device, dtype)
+    network = network.to(memory_format=layout)
+    if "compiled" in words:
         network = torch.compile(network, dynamic=False)
-    device = "cpu" if device == "auto" and not torch.cuda.is_available() else device.replace("auto", "cuda")
-    return TorchRunner(network, in_chans=checkpoint.spec.in_chans, scale=checkpoint.spec.scale, device=device).run
+
+    def run(lr: Array) -> Array:
+        with torch.no_grad():
+            image = torch.from_numpy(lr).to(device, dtype, memory_format=layout)
+            output: Array = network(image).float().cpu().numpy()
+        return output
+
+    return run
+
+
+def torch_device(device: str) -> str:
+    """`cpu` or `cuda`, for a device of `aether_deploy.runners.DEVICES`."""
+    import torch
+
+    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
 
 
 def _onnx_plain(path: Path, device: str, threads: int) -> Run:
@@ -160,19 +185,6 @@ def _openvino(path: Path, threads: int) -> Run:
 
     def run(lr: Array) -> Array:
         output: Array = compiled(lr)[0]
-        return output
-
-    return run
-
-
-def _peak(threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    left, right = torch.rand(2, PEAK_EDGE, PEAK_EDGE)
-
-    def run(_: Array) -> Array:
-        output: Array = (left @ right).numpy()[:1]
         return output
 
     return run

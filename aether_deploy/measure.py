@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.contenders import PEAK_EDGE, Contender, open_contender
+from aether_deploy.contenders import Contender, open_contender
 from aether_deploy.errors import RunnerError
 
-__all__ = ["Timing", "matrix_peak", "measure", "usable_cores"]
+__all__ = ["Timing", "measure", "usable_cores"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,16 +36,14 @@ class Timing:
     """One contender on one input.
 
     Attributes:
-        name: of the contender.
-        peer: see `Contender`.
+        contender: what was timed.
         seconds: of each round, in order.
         first: seconds of the first run, which compiles and allocates; in no figure.
         peak_rss: bytes, of its process, all of its inputs so far.
         max_abs: largest difference from the first contender's output, in output units.
     """
 
-    name: str
-    peer: bool
+    contender: Contender
     seconds: tuple[float, ...]
     first: float
     peak_rss: int
@@ -108,8 +106,7 @@ def measure(
             worker.end()
     return [
         Timing(
-            worker.contender.name,
-            worker.contender.peer,
+            worker.contender,
             tuple(timed),
             first,
             peak,
@@ -117,11 +114,6 @@ def measure(
         )
         for worker, timed, first, peak, output in zip(workers, seconds, firsts, peaks, outputs, strict=True)
     ]
-
-
-def matrix_peak(timing: Timing) -> float:
-    """FLOP/s of the fastest product of the contender of kind `peak`."""
-    return 2 * PEAK_EDGE**3 / min(timing.seconds)
 
 
 class _Worker:

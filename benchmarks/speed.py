@@ -56,8 +56,8 @@ def as_markdown(found: dict[str, Any]) -> str:
         shape = "x".join(map(str, result["shape"]))
         lines += [f"**{found['network']}, {shape}** (matrix product: {found['peak_gflops']:.0f} GFLOP/s)", ""]
         lines += [
-            "| | median s | ± | times eager | GFLOP/s | of peak | MiB | max abs |",
-            "|---|---|---|---|---|---|---|---|",
+            "| | median s | ± | times eager | GFLOP/s | of peak | of roofline | MiB | max abs |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
         for row in result["contenders"]:
             cells = (
@@ -67,6 +67,7 @@ def as_markdown(found: dict[str, Any]) -> str:
                 f"{row['ratio']:.2f}",
                 f"{row['gflops']:.0f}",
                 f"{row['share_of_peak']:.0%}",
+                f"{row['share_of_roofline']:.0%}",
                 f"{row['peak_rss_mib']:.0f}",
                 f"{row['max_abs']:.0e}",
             )

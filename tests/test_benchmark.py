@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aether_deploy.benchmark import photo_input
 from aether_deploy.contenders import BASELINE, Contender, open_contender, prepare
 from aether_deploy.errors import RunnerError
+from aether_deploy.gauges import Machine, gauged, gauges
 from aether_deploy.measure import Timing, measure, usable_cores
 from aether_deploy.operations import bytes_moved, flops
 from aether_deploy.spec import NetworkSpec
@@ -41,7 +42,7 @@ def test_bytes_grow_with_the_picture_and_hold_the_weights() -> None:
 
 def test_figures() -> None:
     def timing(*seconds: float) -> Timing:
-        return Timing("x", False, seconds, 0, 0, 0)
+        return Timing(Contender("x", "onnx", Path()), seconds, 0, 0, 0)
 
     # The second round was slow for both: the ratio of the medians would say 2, and so does that of each round.
     slow, fast = timing(2, 20, 2.2, 2), timing(1, 10, 1.1, 1)
@@ -82,16 +83,49 @@ class TestContenders:
 
     def test_a_process_each(self, prepared: list[Contender]) -> None:
         lr = photo_input((1, 3, 16, 16))
-        gauge = Contender("peak", "peak", prepared[0].path)
-        chosen = [prepared[0], next(c for c in prepared if c.kind == "onnx"), gauge]
+        chosen = [prepared[0], next(c for c in prepared if c.kind == "onnx")]
         timings = measure(chosen, lr, threads=1, rounds=3, warmup=1)
-        assert [len(timing.seconds) for timing in timings] == [3, 3, 3]
+        assert [len(timing.seconds) for timing in timings] == [3, 3]
         assert timings[0].max_abs == 0
         assert 0 < timings[1].max_abs < 1e-4
         # Without torch a process is smaller: each really has its own memory.
         assert timings[1].peak_rss < timings[0].peak_rss
-        with pytest.raises(RunnerError, match="peak2: no contender of kind"):
-            measure([Contender("peak2", "nothing", prepared[0].path)], lr, threads=1, rounds=2)
+        with pytest.raises(RunnerError, match="other: no contender of kind"):
+            measure([Contender("other", "nothing", prepared[0].path)], lr, threads=1, rounds=2)
+
+    def test_half_precision_in_torch(self, prepared: list[Contender]) -> None:
+        lr = photo_input((1, 3, 16, 24))
+        expected = open_contender(prepared[0], "cpu", 1)(lr)
+        for kind in ("torch half", "torch half channels_last"):
+            output = open_contender(Contender(kind, kind, prepared[0].path, half=True), "cpu", 1)(lr)
+            assert output.dtype == np.float32
+            assert 1e-6 < np.abs(output - expected).max() < 5e-2
+
+
+class TestRoofline:
+    """What the machine reaches is measured in the same run, and nothing is expected to be faster."""
+
+    def test_gauges_run(self) -> None:
+        machine = gauged(measure(gauges("cpu"), photo_input((1, 3, 8, 8)), threads=1, rounds=2, warmup=1), "cpu")
+        assert min(machine.flops, machine.bandwidth) > 1e8
+        assert machine.half_flops is None
+
+    def test_the_best_of_all_counts(self) -> None:
+        kinds = {"product": (2.0, 4.0), "product onnx": (3.0, 1.0), "copy": (5.0, 2.0), "product half": (0.5, 0.6)}
+        timings = [Timing(Contender(k, k, Path(), half="half" in k), s, 0, 0, 0) for k, s in kinds.items()]
+        machine = gauged(timings, "cpu")
+        twice = gauged([Timing(t.contender, (1e9, *t.seconds), 0, 0, 0) for t in timings], "cpu")
+        assert machine == twice
+        assert machine.flops == 2 * 2048**3
+        assert machine.half_flops == 4 * 2048**3
+        assert machine.bandwidth == 2**28
+
+    def test_the_slower_of_both_limits(self) -> None:
+        machine = Machine(flops=100, half_flops=400, bandwidth=10)
+        assert machine.roofline(1000, 10, half=False) == 10
+        assert machine.roofline(1000, 10, half=True) == 2.5
+        assert machine.roofline(1000, 1000, half=True) == 100
+        assert Machine(100, None, 10).roofline(1000, 10, half=True) == 10
 
 
 def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
@@ -105,3 +139,5 @@ def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
     assert [row["max_abs"] for row in result["contenders"]] == [0, 0]
     assert ran.json["threads"] == usable_cores()
     assert ran.json["peak_gflops"] > 0
+    assert ran.json["bandwidth_gb"] > 0
+    assert all(0 < row["share_of_peak"] <= row["share_of_roofline"] for row in result["contenders"])

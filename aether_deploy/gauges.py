@@ -1,0 +1,126 @@
+"""What the machine can do, timed beside the contenders: matrix products and a copy, and the roofline they draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aether_deploy.contenders import Array, Contender, Run, torch_device
+
+if TYPE_CHECKING:
+    from aether_deploy.measure import Timing
+
+__all__ = ["GAUGES", "Machine", "gauged", "gauges", "open_gauge"]
+
+GAUGES = ("product", "product onnx", "product half", "copy")
+
+# The edge of the matrices whose product gives the peak. For two cores 50 MB in all, neither cached whole nor bound by
+# memory; a GPU is not full before far more.
+_EDGES = {"cpu": 2048, "cuda": 8192}
+# Read and written in one copy, which gives the bandwidth; far more than any cache holds.
+_COPY_SIZE = 2**28
+_COPY_BYTES = 2 * _COPY_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was reached beside the contenders, the best of all rounds.
+
+    Attributes:
+        flops: FLOP/s of a matrix product in float32.
+        half_flops: in float16; None where it was not measured.
+        bandwidth: bytes/s, read and written.
+    """
+
+    flops: float
+    half_flops: float | None
+    bandwidth: float
+
+    def roofline(self, operations: int, moved: int, *, half: bool) -> float:
+        """Seconds below which nothing can be that computes `operations` FLOP and moves `moved` bytes."""
+        flops = self.half_flops if half and self.half_flops else self.flops
+        return max(operations / flops, moved / self.bandwidth)
+
+
+def gauged(timings: Sequence[Timing], device: str) -> Machine:
+    """What the machine can do, from timings of all `gauges` of that device."""
+    operations = 2 * _EDGES[torch_device(device)] ** 3
+
+    def least(word: str, *, half: bool = False) -> float:
+        chosen = [t for t in timings if t.contender.kind.startswith(word) and t.contender.half == half]
+        return min((second for timing in chosen for second in timing.seconds), default=math.inf)
+
+    half = least("product", half=True)
+    return Machine(
+        operations / least("product"), None if math.isinf(half) else operations / half, _COPY_BYTES / least("copy")
+    )
+
+
+def gauges(device: str, *, half: bool = False) -> list[Contender]:
+    """What the machine can do, timed beside the contenders: matrix products and a copy, whose results are not compared.
+
+    On the CPU the products of both libraries, since neither is the faster one everywhere.
+    """
+    nowhere = Path()
+    found = [Contender("product, PyTorch", "product", nowhere), Contender("copy", "copy", nowhere)]
+    if device in ("auto", "cpu"):
+        found.append(Contender("product, ONNX Runtime", "product onnx", nowhere))
+    if half:
+        found.append(Contender("product, fp16", "product half", nowhere, half=True))
+    return found
+
+
+def open_gauge(kind: str, device: str, threads: int) -> Run:
+    """One of `GAUGES`, in the process that will run it."""
+    if kind == "product onnx":
+        return _product_onnx(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    device = torch_device(device)
+    dtype = torch.float16 if kind == "product half" else torch.float32
+    edge = _EDGES[device]
+    left, right, product = torch.rand(3, edge, edge, device=device).to(dtype)
+    source, target = torch.zeros(2, _COPY_SIZE if kind == "copy" else 0, dtype=torch.uint8, device=device)
+
+    def run(lr: Array) -> Array:
+        if kind == "copy":
+            target.copy_(source)
+        else:
+            torch.matmul(left, right, out=product)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return lr
+
+    return run
+
+
+def _product_onnx(threads: int) -> Run:
+    import onnx
+    import onnxruntime as ort
+    from onnx import helper, numpy_helper
+
+    shape = (_EDGES["cpu"],) * 2
+    left, right = np.random.default_rng(0).random((2, *shape), dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["left", "right"], ["product"])],
+        "product",
+        [helper.make_tensor_value_info("left", onnx.TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("product", onnx.TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(right, "right")],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def run(lr: Array) -> Array:
+        session.run(None, {"left": left})
+        return lr
+
+    return run
