@@ -18,90 +18,65 @@ from typing import Any
 
 import click
 import numpy as np
-import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from aether_deploy.benchmark import photo_input
 from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.ffn import with_ffn
 from aether_deploy.fuse import fuse_aether
+from aether_deploy.layout import ChannelsLastResidual, SubPixelTail
 from aether_deploy.onnx_export import export_onnx, save_onnx
 from aether_deploy.parity import TOLERANCES
+from aether_deploy.variants import Variant, fp32_model
+from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 
 RESULTS = Path(__file__).parent / "results"
 Session = Callable[[ort.SessionOptions], None]
-
-
-def merged_ffn(source: Path, target: Path) -> None:
-    """fc1_gate and fc1_main as one MatMul of twice the width, split afterwards."""
-    model = onnx.load(source)
-    graph = model.graph
-    weights = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    by_input: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        if node.op_type == "MatMul":
-            by_input.setdefault(node.input[0], []).append(node)
-    for pair in (nodes for nodes in by_input.values() if len(nodes) == 2):
-        users = [next(n for n in graph.node if matmul.output[0] in n.input) for matmul in pair]
-        biases = [next(weights[name] for name in user.input if name in weights) for user in users]
-        stem = pair[0].output[0]
-        merged = np.concatenate([weights[matmul.input[1]] for matmul in pair], axis=1)
-        halves = np.array([merged.shape[1] // 2] * 2, np.int64)
-        for name, value in (("w", merged), ("b", np.concatenate(biases)), ("s", halves)):
-            graph.initializer.append(numpy_helper.from_array(value, f"{stem}_{name}"))
-        at = next(index for index, node in enumerate(graph.node) if node is pair[0] or node.output[0] == stem)
-        nodes = [
-            helper.make_node("MatMul", [pair[0].input[0], f"{stem}_w"], [f"{stem}_m"]),
-            helper.make_node("Add", [f"{stem}_m", f"{stem}_b"], [f"{stem}_a"]),
-            helper.make_node("Split", [f"{stem}_a", f"{stem}_s"], [user.output[0] for user in users], axis=-1),
-        ]
-        for node in (*pair, *users):
-            graph.node.remove(node)
-        for node in reversed(nodes):
-            graph.node.insert(at, node)
-    onnx.checker.check_model(model)
-    onnx.save(model, target)
+OURS = "ours"
 
 
 def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Session]]:
     """Name -> file and what to set on the session."""
     checkpoint = load_checkpoint(checkpoint_path)
     network, spec = fuse_aether(checkpoint.build()), checkpoint.spec.as_fused()
-    paths = {name: folder / f"{name}.onnx" for name in ("ours", "opset17", "conv", "merged", "ahead", "int8")}
-    model = export_onnx(network, spec)
-    save_onnx(model, paths["ours"])
-    save_onnx(export_onnx(network, spec, opset=17), paths["opset17"])
-    save_onnx(with_ffn(export_onnx(network, spec), "conv1x1"), paths["conv"])
-    merged_ffn(paths["ours"], paths["merged"])
-    ahead = _options(_ours)
-    ahead.optimized_model_filepath = str(paths["ahead"])
-    ort.InferenceSession(paths["ours"], ahead, providers=["CPUExecutionProvider"])
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(paths["ours"], paths["int8"], op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
+    exported, ours = export_onnx(network, spec), fp32_model(network, spec, Variant())
+    graphs = {
+        OURS: ours,
+        "as PyTorch exports it": exported,
+        "only the shuffle moved": SubPixelTail()(exported.clone()).model,
+        "only the sum in NHWC": ChannelsLastResidual()(exported.clone()).model,
+        "GELU as five operators (opset 17)": fp32_model(network, spec, Variant(opset=17)),
+        "FFN as 1x1 convolutions": fp32_model(network, spec, Variant(ffn="conv1x1")),
+        "FFN as Gemm on pixels x channels": flat_ffn(ours),
+        "LayerNormalization as reductions": norm_of_reductions(ours),
+    }
+    paths = {name: folder / f"{number}.onnx" for number, name in enumerate(graphs)}
+    for name, graph in graphs.items():
+        save_onnx(graph, paths[name])
+    source, merged, ahead, int8 = paths[OURS], *(folder / f"{name}.onnx" for name in ("merged", "ahead", "int8"))
+    merged_ffn(source, merged)
+    saving = _options(as_ours)
+    saving.optimized_model_filepath = str(ahead)
+    ort.InferenceSession(source, saving, providers=["CPUExecutionProvider"])
+    quantize_dynamic(source, int8, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8)
     level = ort.GraphOptimizationLevel
+    found: dict[str, tuple[Path, Session]] = {name: (path, as_ours) for name, path in paths.items()}
     return {
-        "ours": (paths["ours"], _ours),
-        "session defaults (memory pattern, spinning)": (paths["ours"], lambda options: None),
-        "no arena": (paths["ours"], lambda options: _set(options, enable_cpu_mem_arena=False)),
-        "waiting threads spin": (paths["ours"], _spinning),
-        "optimization: basic": (paths["ours"], lambda o: _set(o, graph_optimization_level=level.ORT_ENABLE_BASIC)),
-        "optimization: extended": (
-            paths["ours"],
-            lambda o: _set(o, graph_optimization_level=level.ORT_ENABLE_EXTENDED),
-        ),
-        "optimized ahead, saved": (paths["ahead"], lambda o: _set(o, graph_optimization_level=level.ORT_DISABLE_ALL)),
-        "GELU as five operators (opset 17)": (paths["opset17"], _ours),
-        "FFN as 1x1 convolutions": (paths["conv"], _ours),
-        "FFN: gate and main in one MatMul": (paths["merged"], _ours),
-        "MatMul in int8, dynamic": (paths["int8"], _ours),
+        **found,
+        "FFN: gate and main in one MatMul": (merged, as_ours),
+        "MatMul in int8, dynamic": (int8, as_ours),
+        "session defaults (memory pattern, spinning)": (source, lambda options: None),
+        "waiting threads spin": (source, _spinning),
+        "no arena": (source, lambda o: _set(o, enable_cpu_mem_arena=False)),
+        "operators in parallel": (source, lambda o: _set(o, execution_mode=ort.ExecutionMode.ORT_PARALLEL)),
+        "optimization: extended": (source, lambda o: _set(o, graph_optimization_level=level.ORT_ENABLE_EXTENDED)),
+        "optimized ahead, saved": (ahead, lambda o: _set(o, graph_optimization_level=level.ORT_DISABLE_ALL)),
     }
 
 
-def _ours(options: ort.SessionOptions) -> None:
+def as_ours(options: ort.SessionOptions) -> None:
     """As `OnnxRunner` sets it."""
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -112,7 +87,7 @@ def _spinning(options: ort.SessionOptions) -> None:
 
 
 def _set(options: ort.SessionOptions, **values: Any) -> None:
-    _ours(options)
+    as_ours(options)
     for name, value in values.items():
         setattr(options, name, value)
 
@@ -154,9 +129,9 @@ def main(network: str, size: int, rounds: int, threads: int) -> None:
         {
             "variation": key,
             "cpu_s": min(cpu[key]),
-            "speed": min(cpu["ours"]) / min(cpu[key]),
-            "paired_speed": statistics.median(o / t for o, t in zip(clock["ours"], clock[key], strict=True)),
-            "max_abs": float(np.abs(outputs[key] - outputs["ours"]).max()),
+            "speed": min(cpu[OURS]) / min(cpu[key]),
+            "paired_speed": statistics.median(o / t for o, t in zip(clock[OURS], clock[key], strict=True)),
+            "max_abs": float(np.abs(outputs[key] - outputs[OURS]).max()),
         }
         for key in sessions
     ]
