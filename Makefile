@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on the packaged sample, from nothing
 # make test   lint and every test, from nothing
+# make benchmark   the pipeline's own cost, and the speed of small beside its peers
 PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -35,5 +36,11 @@ lint: $(VENV)/.test
 test: lint
 	$(BIN)/python -m pytest
 
-benchmark: $(VENV)/.test
+$(VENV)/.benchmark: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) --quiet -e ".[benchmark]"
+	@touch $@ $(VENV)/.demo
+
+benchmark: $(VENV)/.benchmark
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.speed --network aether_small
+	$(BIN)/python -m benchmarks.speed --plot
