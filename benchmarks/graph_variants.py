@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-__all__ = ["flat_ffn", "merged_ffn", "norm_of_reductions"]
+__all__ = ["flat_ffn", "merged_ffn", "norm_of_reductions", "tanh_gelu"]
 
 
 def merged_ffn(source: Path, target: Path) -> None:
@@ -94,6 +94,15 @@ def norm_of_reductions(model: ir.Model) -> ir.Model:
             _replace(weight, gamma[:, None] * _array(weight))
         norm.outputs[0].replace_all_uses_with(_insert(graph, norm, "Mul", [centred, factor]))
         graph.remove(norm, safe=True)
+    return model
+
+
+def tanh_gelu(model: ir.Model) -> ir.Model:
+    """GELU by its usual approximation."""
+    model = model.clone()
+    for node in model.graph:
+        if node.op_type == "Gelu":
+            node.attributes["approximate"] = ir.AttrString("approximate", "tanh")
     return model
 
 

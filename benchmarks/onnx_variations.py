@@ -28,7 +28,7 @@ from aether_deploy.layout import ChannelsLastResidual, SubPixelTail
 from aether_deploy.onnx_export import export_onnx, save_onnx
 from aether_deploy.parity import TOLERANCES
 from aether_deploy.variants import Variant, fp32_model
-from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions
+from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions, tanh_gelu
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 
@@ -48,6 +48,7 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
         "only the shuffle moved": SubPixelTail()(exported.clone()).model,
         "only the sum in NHWC": ChannelsLastResidual()(exported.clone()).model,
         "GELU as five operators (opset 17)": fp32_model(network, spec, Variant(opset=17)),
+        "GELU by tanh": tanh_gelu(ours),
         "FFN as 1x1 convolutions": fp32_model(network, spec, Variant(ffn="conv1x1")),
         "FFN as Gemm on pixels x channels": flat_ffn(ours),
         "LayerNormalization as reductions": norm_of_reductions(ours),
@@ -69,6 +70,7 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
         "MatMul in int8, dynamic": (int8, as_ours),
         "session defaults (memory pattern, spinning)": (source, lambda options: None),
         "waiting threads spin": (source, _spinning),
+        "blocks that shrink (dynamic_block_base 4)": (source, _dynamic_blocks),
         "no arena": (source, lambda o: _set(o, enable_cpu_mem_arena=False)),
         "operators in parallel": (source, lambda o: _set(o, execution_mode=ort.ExecutionMode.ORT_PARALLEL)),
         "optimization: extended": (source, lambda o: _set(o, graph_optimization_level=level.ORT_ENABLE_EXTENDED)),
@@ -84,6 +86,11 @@ def as_ours(options: ort.SessionOptions) -> None:
 
 def _spinning(options: ort.SessionOptions) -> None:
     options.enable_mem_pattern = False
+
+
+def _dynamic_blocks(options: ort.SessionOptions) -> None:
+    as_ours(options)
+    options.add_session_config_entry("session.dynamic_block_base", "4")
 
 
 def _set(options: ort.SessionOptions, **values: Any) -> None:
