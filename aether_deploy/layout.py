@@ -6,6 +6,8 @@ of the network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -73,7 +75,6 @@ class SubPixelTail(ir.passes.InPlacePass):
             or tuple(conv.attributes.get_ints("pads", ())) != (1, 1, 1, 1)
             or conv.attributes.get_int("group", 1) != 1
             or any(value is None or value.const_value is None for value in conv.inputs[1:])
-            or len(conv.inputs) != 3
         ):
             raise ir.passes.PreconditionError(f"{shuffle.outputs[0].name} is not followed by one 3x3 convolution alone")
 
@@ -85,17 +86,18 @@ class SubPixelTail(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, False)
         (use,) = shuffle.outputs[0].uses()
         conv, factor = use.node, shuffle.attributes["blocksize"].as_int()
-        _, weight, bias = conv.inputs
-        assert weight is not None and weight.const_value is not None
-        assert bias is not None and bias.const_value is not None
-        _replace(weight, sub_pixel_kernel(weight.const_value.numpy(), factor))
-        _replace(bias, bias.const_value.numpy().repeat(factor**2))
+        # A bias of zeros has been left out by the exporter.
+        weight, *bias = conv.inputs[1:]
+        _replace_input(graph, conv, weight, lambda kernel: sub_pixel_kernel(kernel, factor))
+        for value in bias:
+            _replace_input(graph, conv, value, lambda vector: vector.repeat(factor**2))
         source, result = shuffle.inputs[0], conv.outputs[0]
         conv.replace_input_with(0, source)
         result.replace_all_uses_with(shuffle.outputs[0], replace_graph_outputs=True)
         shuffle.replace_input_with(0, result)
         graph.remove(shuffle)
         graph.insert_after(conv, shuffle)
+        RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, True)
 
     def ensures(self, model: ir.Model) -> None:
@@ -139,9 +141,15 @@ def _last_shuffle(graph: ir.Graph) -> ir.Node | None:
     return next((node for node in reversed(graph) if node.op_type == "DepthToSpace"), None)
 
 
-def _replace(value: ir.Value, array: NDArray[np.float32]) -> None:
-    tensor = ir.Tensor(array, name=value.name)
-    value.const_value, value.shape = tensor, tensor.shape
+def _replace_input(
+    graph: ir.Graph, node: ir.Node, old: ir.Value | None, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> None:
+    """Gives a node a constant of its own, since others may share the old one."""
+    assert old is not None and old.const_value is not None
+    tensor = ir.Tensor(change(old.const_value.numpy()), name=f"{old.name}_sub_pixel")
+    value = ir.Value(name=tensor.name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    node.replace_input_with(node.inputs.index(old), value)
 
 
 def _closing_transpose(node: ir.Node) -> ir.Node | None:
