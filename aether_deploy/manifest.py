@@ -78,7 +78,7 @@ class Manifest:
         """(what was compared, the report on it); of an engine that was not run, the ONNX file that it comes from."""
         if self.parity is None and "onnx" in self.engine:
             return "the ONNX file", self.engine["onnx"]["parity"]
-        return f"the {self.artifact['kind']}", self.parity
+        return "the engine" if self.artifact["kind"] == "engine" else "the file", self.parity
 
     def write(self, artifact: Path) -> Path:
         """Writes `<artifact>.json`, replacing it whole."""
