@@ -93,7 +93,10 @@ def write_report(request: Request, target: Path, *, benchmark: Path | None = Non
     facts = examine(request)
     page = render(facts, speed)
     with replacing(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        try:
+            temporary.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise AetherDeployError(f"{target}: cannot be written ({error.strerror}); check the space left") from error
     return facts
 
 

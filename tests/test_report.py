@@ -191,16 +191,18 @@ def test_nothing_is_replaced_unasked(folder: Path, call: Call) -> None:
     assert (folder / "photos" / f"{FP32}.html").is_file()
 
 
-def test_a_write_that_fails_leaves_what_was_there(folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_halfway_leaves_what_was_there(folder: Path, call: Call) -> None:
+    resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
     (folder / "r.html").write_text("mine")
     before = sorted(folder.iterdir())
-
-    def full(*_: object, **__: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        call("report", folder / FP32, "--images", folder / "photos", "-o", folder / "r.html", "--overwrite")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        ran = call("report", folder / FP32, "--images", folder / "photos", "-o", folder / "r.html", "--overwrite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ran.code == 1
+    assert "r.html: cannot be written (File too large)" in error_line(ran)
     assert (folder / "r.html").read_text() == "mine"
     assert sorted(folder.iterdir()) == before
 
