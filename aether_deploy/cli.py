@@ -52,6 +52,7 @@ COMMANDS = {
     "parity": "parity",
     "upscale": "upscale",
     "benchmark": "benchmark",
+    "report": "report",
     "doctor": "doctor",
 }
 
@@ -69,7 +70,7 @@ class Command(click.Command):
                 show_report(error.report, console(stderr=True))
             click.echo(f"error: {error}", err=True)
             if as_json and isinstance(error, ParityError):
-                print_json({"error": str(error), "parity": error.report.as_dict()})
+                print_json({**error.facts, "error": str(error), "parity": error.report.as_dict()})
             ctx.exit(error.exit_code)
 
 

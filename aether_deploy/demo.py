@@ -22,7 +22,7 @@ SAMPLE = Path(__file__).resolve().parent / "samples" / "2x_aether_sample.pth"
 )
 @cli.json_option
 def command(output: Path, as_json: bool) -> None:
-    """Reads the packaged checkpoint, fuses it, exports it, proves each step, and upscales a photo."""
+    """Reads the packaged checkpoint, fuses it, exports it, proves each step, upscales a photo and writes a report."""
     with cli.progress("demo"):
         from aether_deploy import pipeline
         from aether_deploy.checkpoint import load_checkpoint
@@ -36,6 +36,8 @@ def command(output: Path, as_json: bool) -> None:
         artifacts = pipeline.export_model(checkpoint, options)
         rows = [(fused.output, fused.report), *((artifact.path, artifact.report) for artifact in artifacts)]
         photo = _upscale_photo(artifacts[0].path, output)
+        # Of the fp16 file, whose differences are the larger ones.
+        page = _write_report(artifacts[-1].path)
         seconds = time.perf_counter() - started
 
     out = cli.console(stderr=as_json)
@@ -45,11 +47,12 @@ def command(output: Path, as_json: bool) -> None:
         f"chelsea, {photo['lr']} -> {photo['sr']}: "
         f"PSNR {photo['psnr']:.2f} dB, bicubic {photo['psnr_bicubic']:.2f} dB\n"
         f"pictures: {output / 'chelsea_aether.png'} beside {output / 'chelsea_bicubic.png'}\n"
+        f"report:   {page}\n"
         f"all of it took {seconds:.0f} s"
     )
     if as_json:
         files = [{"file": str(path), "parity": report.as_dict()} for path, report in rows]
-        cli.print_json({"files": files, "photo": photo})
+        cli.print_json({"files": files, "photo": photo, "report": str(page)})
     cli.next_command(
         "python",
         "-m",
@@ -59,6 +62,18 @@ def command(output: Path, as_json: bool) -> None:
         "--overwrite",
         as_json=as_json,
     )
+
+
+def _write_report(model: Path) -> Path:
+    """What a person opens to see the comparison with the sample; on the CPU, so that it is the same everywhere."""
+    from aether_deploy.report import write_report
+    from aether_deploy.reports.facts import Request
+
+    page = model.with_name(f"{model.name}.html")
+    facts = write_report(Request(model, SAMPLE, device="cpu"), page)
+    assert facts.parity is not None  # it was compared with the sample
+    facts.parity.require(model.name)
+    return page
 
 
 def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:

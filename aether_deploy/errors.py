@@ -16,7 +16,7 @@ AetherDeployError            1   anything known
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aether_deploy.parity import ParityReport
@@ -84,10 +84,11 @@ class NeosrError(AetherDeployError):
 
 
 class ParityError(AetherDeployError):
-    """Outputs that differ by more than the tolerance; `report` holds the figures."""
+    """Outputs that differ by more than the tolerance; `report` has the figures, `facts` what `--json` adds to them."""
 
     exit_code = 3
 
     def __init__(self, message: str, report: ParityReport) -> None:
         super().__init__(message)
         self.report = report
+        self.facts: dict[str, Any] = {}

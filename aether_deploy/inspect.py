@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aether_deploy import cli
+
+if TYPE_CHECKING:
+    from aether_deploy.manifest import Manifest
 
 
 @click.command(cls=cli.Command, name="inspect")
@@ -18,12 +21,7 @@ from aether_deploy import cli
 def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
     """Says what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file, or a TensorRT engine."""
     with cli.progress("inspect"):
-        if file.suffix == ".engine":
-            found = inspect_engine(file)
-        elif file.suffix == ".onnx":
-            found = inspect_onnx(file)
-        else:
-            found = inspect_checkpoint(file, param_key, img_range, opt)
+        found = inspect_file(file, param_key=param_key, img_range=img_range, opt=opt)
     if as_json:
         cli.print_json(found)
     else:
@@ -35,6 +33,30 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
         file.suffix, ("export", file)
     )
     cli.next_command("python", "-m", f"aether_deploy.{onward[0]}", *onward[1:], as_json=as_json)
+
+
+def inspect_file(
+    file: Path,
+    *,
+    param_key: str = "auto",
+    img_range: float | None = None,
+    opt: Path | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """What a file is, by its suffix: plain values for JSON, `file`, `kind`, `sha256` and what its kind has besides.
+
+    Args:
+        file: checkpoint, neosr's folder, ONNX file or engine.
+        param_key, img_range, opt: of a checkpoint; see `load_checkpoint`.
+        trust: describe a file that is not the one its manifest describes, too.
+    Raises:
+        CheckpointError, ConfigError, RunnerError, EngineError, ManifestError: see the function of each kind.
+    """
+    if file.suffix == ".engine":
+        return inspect_engine(file, trust=trust)
+    if file.suffix == ".onnx":
+        return inspect_onnx(file, trust=trust)
+    return inspect_checkpoint(file, param_key, img_range, opt)
 
 
 def inspect_checkpoint(file: Path, param_key: str, img_range: float | None, opt: Path | None) -> dict[str, Any]:
@@ -58,7 +80,7 @@ def inspect_checkpoint(file: Path, param_key: str, img_range: float | None, opt:
     }
 
 
-def inspect_onnx(file: Path) -> dict[str, Any]:
+def inspect_onnx(file: Path, *, trust: bool = False) -> dict[str, Any]:
     """Ends, opset, operators and metadata of an ONNX file, and whether it is the one its manifest describes.
 
     Raises:
@@ -68,11 +90,9 @@ def inspect_onnx(file: Path) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError
 
-    from aether_deploy.checkpoint import sha256_of
     from aether_deploy.errors import RunnerError
-    from aether_deploy.manifest import verify_artifact
 
-    manifest = verify_artifact(file) if file.is_file() else None
+    manifest = _manifest_of(file, trust=trust) if file.is_file() else None
     try:
         model = onnx.load(file)
     except (OSError, DecodeError) as error:
@@ -92,26 +112,23 @@ def inspect_onnx(file: Path) -> dict[str, Any]:
         "nodes": len(model.graph.node),
         "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
         "metadata": {item.key: item.value for item in model.metadata_props},
-        "manifest": "none" if manifest is None else "sha256 matches",
-        "sha256": sha256_of(file),
+        **_identity(file, manifest, "none"),
     }
 
 
-def inspect_engine(file: Path) -> dict[str, Any]:
+def inspect_engine(file: Path, *, trust: bool = False) -> dict[str, Any]:
     """Header, manifest and digest of an engine, and whether it can be loaded here; TensorRT may be missing.
 
     Raises:
         EngineError: not there, no engine, or cut off.
         ManifestError: see `verify_artifact`.
     """
-    from aether_deploy.checkpoint import sha256_of
     from aether_deploy.engines.file import read_header
     from aether_deploy.engines.process import FLAVOURS, tensorrt_version
     from aether_deploy.errors import EngineError
-    from aether_deploy.manifest import verify_artifact
 
     header = read_header(file)
-    manifest = verify_artifact(file)
+    manifest = _manifest_of(file, trust=trust)
     engine = manifest.engine if manifest else {}
     flavour = engine.get("flavour", "tensorrt-rtx" if header.version else "tensorrt")
     try:
@@ -131,9 +148,8 @@ def inspect_engine(file: Path) -> dict[str, Any]:
         "header": header.as_dict(),
     }
     if manifest:
-        what, parity = (
-            ("the engine", manifest.parity) if manifest.parity else ("the ONNX file", engine["onnx"]["parity"])
-        )
+        what, parity = manifest.proof
+        assert parity is not None  # an engine comes from a file that was proved
         found |= {
             "network": manifest.network,
             "precision": manifest.precision,
@@ -142,8 +158,24 @@ def inspect_engine(file: Path) -> dict[str, Any]:
             "built_from": engine["onnx"]["file"],
             "proved": f"{what}, max abs error {parity['figures']['max_abs']:.1e}",
         }
-    found["manifest"] = "none: it will not be loaded without --trust" if manifest is None else "sha256 matches"
-    return {**found, "sha256": sha256_of(file)}
+    return {**found, **_identity(file, manifest, "none: it will not be loaded without --trust")}
+
+
+def _manifest_of(file: Path, *, trust: bool) -> Manifest | None:
+    from aether_deploy.manifest import read_manifest, verify_artifact
+
+    return read_manifest(file) if trust else verify_artifact(file)
+
+
+def _identity(file: Path, manifest: Manifest | None, none: str) -> dict[str, str]:
+    """{manifest, sha256}: whether a file is the one that its manifest describes, which a trusted one need not be."""
+    from aether_deploy.files import sha256_of
+
+    sha256 = sha256_of(file)
+    if manifest is None:
+        return {"manifest": none, "sha256": sha256}
+    same = manifest.artifact["sha256"] == sha256
+    return {"manifest": "sha256 matches" if same else "of another file: sha256 differs", "sha256": sha256}
 
 
 if __name__ == "__main__":

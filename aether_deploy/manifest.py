@@ -73,6 +73,13 @@ class Manifest:
     created: str = ""
     schema: int = SCHEMA
 
+    @property
+    def proof(self) -> tuple[str, dict[str, Any] | None]:
+        """(what was compared, the report on it); of an engine that was not run, the ONNX file that it comes from."""
+        if self.parity is None and "onnx" in self.engine:
+            return "the ONNX file", self.engine["onnx"]["parity"]
+        return "the engine" if self.artifact["kind"] == "engine" else "the file", self.parity
+
     def write(self, artifact: Path) -> Path:
         """Writes `<artifact>.json`, replacing it whole."""
         target = manifest_path(artifact)

@@ -14,4 +14,5 @@ def test_demo(tmp_path: Path, call: Callable[..., Ran]) -> None:
     assert ran.code == 0, ran.err
     assert all(file["parity"]["passed"] and Path(file["file"]).is_file() for file in ran.json["files"])
     assert read_image(tmp_path / "chelsea_aether.png").shape == read_image(tmp_path / "chelsea_bicubic.png").shape
+    assert "Passed" in Path(ran.json["report"]).read_text(encoding="utf-8")
     assert ran.json["photo"]["psnr"] >= ran.json["photo"]["psnr_bicubic"] + 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from aether_deploy.inspect import inspect_file
+from aether_deploy.manifest import manifest_path
 from tests.conftest import Ran, error_line
 
 
@@ -23,10 +25,15 @@ def test_an_onnx_file_and_one_that_was_changed(tmp_path: Path, call: Callable[..
     assert found["opset"] == 20
     assert found["inputs"] == {"input": "float (batch, 3, height, width)"}
     assert found["manifest"] == "sha256 matches"
-    path.write_bytes(path.read_bytes() + b"\x00\x00")
+    proved = path.read_bytes()
+    path.write_bytes(proved + b"\x00\x00")
     ran = call("inspect", path)
     assert ran.code == 1
     assert "not the file that was proved" in error_line(ran)
+    path.write_bytes(proved)
+    beside = manifest_path(path)
+    beside.write_text(beside.read_text().replace(found["sha256"], "0" * 64))
+    assert inspect_file(path, trust=True)["manifest"] == "of another file: sha256 differs"
 
 
 def test_no_onnx(tmp_path: Path, call: Callable[..., Ran]) -> None:

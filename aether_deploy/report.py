@@ -1,0 +1,134 @@
+"""`python -m aether_deploy.report`: one HTML file that shows that an artifact is the network as it was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aether_deploy import cli
+from aether_deploy.errors import AetherDeployError, ParityError
+from aether_deploy.files import replacing
+
+if TYPE_CHECKING:
+    from aether_deploy.reports.facts import Facts, Request
+
+__all__ = ["command", "write_report"]
+
+
+@click.command(cls=cli.Command, name="report")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("against", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="HTML file, or a folder for it; <MODEL>.html beside MODEL by default.",
+)
+@cli.images_option
+@click.option(
+    "--benchmark",
+    type=click.Path(path_type=Path),
+    metavar="JSON",
+    help="What `benchmark --json` printed, to show as bars.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@cli.device_option
+@cli.trust_option
+@cli.json_option
+def command(
+    model: Path,
+    against: Path | None,
+    output: Path | None,
+    images: Path | None,
+    benchmark: Path | None,
+    overwrite: bool,
+    device: str,
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Writes one HTML file, with pictures, that shows whether MODEL is the network of AGAINST.
+
+    MODEL is any artifact; AGAINST the checkpoint that it came from, or any other artifact, and runs on the CPU. Without
+    AGAINST nothing is compared: the page shows the proof that the manifest records, and says so. Ends with 3 if the
+    comparison fails; the page is written all the same and says so first.
+    """
+    name = f"{model.resolve().name}.html"
+    target = output or model.parent / name
+    target = target / name if target.is_dir() else target
+    _refuse_existing(target, [path for path in (model, against, benchmark) if path], overwrite)
+    with cli.progress("report"):
+        from aether_deploy.reports.facts import Request
+
+        facts = write_report(Request(model, against, images, device, trust), target, benchmark=benchmark)
+    found = {"report": str(target), "bytes": target.stat().st_size, **facts.as_dict()}
+    if facts.parity is not None:
+        try:
+            facts.parity.require(f"{model}, compared with {against},", hint=f"; {target} shows it")
+        except ParityError as error:
+            error.facts = found
+            raise
+    cli.console(stderr=as_json).print(_summary(facts, target), markup=False)
+    if as_json:
+        cli.print_json(found)
+    cli.next_command(*_next(facts, model, output), as_json=as_json)
+
+
+def write_report(request: Request, target: Path, *, benchmark: Path | None = None) -> Facts:
+    """Examines and writes the page, whole or not at all; a failed parity is written too.
+
+    Args:
+        request: what to report on.
+        target: the HTML file; is replaced.
+        benchmark: what `benchmark --json` printed.
+    Raises:
+        AetherDeployError: see `examine` and `read_speed`, or the folder cannot be written.
+    """
+    from aether_deploy.reports.facts import examine
+    from aether_deploy.reports.page import render
+    from aether_deploy.reports.speed import read_speed
+
+    speed = read_speed(benchmark) if benchmark else None
+    facts = examine(request)
+    page = render(facts, speed)
+    with replacing(target) as temporary:
+        try:
+            temporary.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise AetherDeployError(f"{target}: cannot be written ({error.strerror}); check the space left") from error
+    return facts
+
+
+def _refuse_existing(target: Path, inputs: list[Path], overwrite: bool) -> None:
+    if target.resolve() in [path.resolve() for path in inputs]:
+        raise AetherDeployError(f"{target} is an input itself; choose another --output")
+    if target.exists() and not overwrite:
+        raise AetherDeployError(f"{target} is there already; add --overwrite or choose another --output")
+
+
+def _summary(facts: Facts, target: Path) -> str:
+    wrote = f"wrote {target} ({target.stat().st_size / 1e3:.0f} kB)"
+    if facts.parity is None:
+        return f"{wrote}: nothing was compared in this run\n" + "\n".join(facts.statements)
+    figures, allowed = facts.parity.overall, facts.parity.tolerance
+    return (
+        f"{wrote}: passed on {len(facts.parity.results)} inputs, worst error {figures.max_abs:.1e} "
+        f"({facts.parity.gate} allows {allowed.max_abs:.1e}), run by {facts.runner}"
+    )
+
+
+def _next(facts: Facts, model: Path, output: Path | None) -> list[Any]:
+    """The comparison, where none was made; else what the file is for."""
+    if not facts.runner:
+        return ["python", "-m", "aether_deploy.doctor"]
+    if facts.parity is not None:
+        return ["python", "-m", "aether_deploy.upscale", model, "PHOTO.png"]
+    named = facts.model["source"]
+    source = model.with_name(named["file"]) if named else None
+    words = ["python", "-m", "aether_deploy.report", model, source if source and source.is_file() else "CHECKPOINT"]
+    return [*words, *(["-o", output] if output else []), "--overwrite"]
+
+
+if __name__ == "__main__":
+    command(prog_name="python -m aether_deploy.report")

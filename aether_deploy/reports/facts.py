@@ -1,0 +1,215 @@
+"""What a report states: the files, the parity of this run, and what was not executed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aether_deploy.errors import EngineError, RunnerError
+from aether_deploy.half_executor import half_precision_of, open_faithful
+from aether_deploy.images import parity_photos
+from aether_deploy.manifest import utc_now
+from aether_deploy.parity import TOLERANCES, Array, Case, ParityReport, capture, parity_cases, verify
+from aether_deploy.reports.files import describe_file
+from aether_deploy.reports.pictures import Photo, photo_of
+from aether_deploy.runners import open_runner
+
+if TYPE_CHECKING:
+    from aether_deploy.engines.profiles import Profile
+    from aether_deploy.runners import Runner
+
+__all__ = ["Facts", "Request", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to report on.
+
+    Attributes:
+        model: any artifact.
+        against: the checkpoint that it came from, or any other artifact, which then runs on the CPU (an engine: on
+            the GPU); None compares nothing.
+        images: folder of photos; the packaged ones by default.
+        device: that the model runs on; see `open_runner`.
+        trust: take files that no manifest vouches for.
+    """
+
+    model: Path
+    against: Path | None = None
+    images: Path | None = None
+    device: str = "auto"
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found.
+
+    Attributes:
+        request: that was asked.
+        model, against: see `files.describe_file`.
+        runner: that ran the model, for people; "" if it could not be run.
+        parity: of this run; None if nothing was compared.
+        photos: what came out.
+        statements: what a reader must know of how this was found, each a sentence.
+        created: UTC, ISO 8601.
+    """
+
+    request: Request
+    model: dict[str, Any]
+    against: dict[str, Any] | None
+    runner: str
+    parity: ParityReport | None
+    photos: tuple[Photo, ...]
+    statements: tuple[str, ...]
+    created: str
+
+    @property
+    def verdict(self) -> str:
+        """`passed`, `failed` or `not compared`, of this run."""
+        if self.parity is None:
+            return "not compared"
+        return "passed" if self.parity.passed else "failed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; everything but the pictures."""
+        return {
+            "verdict": self.verdict,
+            "created": self.created,
+            "model": self.model,
+            "against": self.against,
+            "device": self.request.device,
+            "runner": self.runner or None,
+            "statements": list(self.statements),
+            "parity": self.parity and self.parity.as_dict(),
+            "photos": [photo.as_dict() for photo in self.photos],
+        }
+
+
+def examine(request: Request) -> Facts:
+    """Describes, runs and compares; a failed parity is a fact, not an error.
+
+    Raises:
+        AetherDeployError: a file that cannot be read, may not be loaded or cannot be run. An engine that cannot be
+            run here is described all the same where nothing is to be compared.
+    """
+    model = describe_file(request.model, trust=request.trust)
+    against = describe_file(request.against, trust=request.trust) if request.against else None
+    with _warnings() as warned:
+        try:
+            runner = _open(request.model, request.device, trust=request.trust)
+        except EngineError as error:
+            if request.against:
+                raise
+            return Facts(request, model, None, "", None, (), (f"Not executed in this run: {error}.",), utc_now())
+        reference = open_faithful(request.against, trust=request.trust) if request.against else None
+        parity, photos, left_out = _compare(request, runner, reference)
+    statements = [
+        *_how_it_ran(request, model, runner),
+        *([f"{against['file']}, the reference, ran as {reference.name}."] if against and reference else []),
+        *_where_it_came_from(model, against),
+        *left_out,
+        *([] if photos else ["No photo is an input that the network takes, so there are no pictures."]),
+        *(f"Warning of this run: {warning}." for warning in warned),
+    ]
+    return Facts(request, model, against, runner.name, parity, photos, tuple(statements), utc_now())
+
+
+def _open(path: Path, device: str, *, trust: bool) -> Runner:
+    """On the CPU a half-precision file runs with every result rounded, which ONNX Runtime does not do there."""
+    runner = open_runner(path, device=device, trust=trust)
+    on_cpu = runner.device == "cpu"
+    return open_faithful(path, trust=trust) if on_cpu and half_precision_of(path) else runner
+
+
+def _compare(
+    request: Request, runner: Runner, reference: Runner | None
+) -> tuple[ParityReport | None, tuple[Photo, ...], list[str]]:
+    """Each case runs once; its output is judged and is what the pictures show."""
+    photos = parity_photos(request.images)
+    if reference is None:
+        every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static)
+        cases, left_out = _fitting([case for case in every if not case.drawn], runner)
+        return None, tuple(photo_of(case, None, runner.run(case.lr)) for case in cases), left_out
+    if (runner.in_chans, runner.scale) != (reference.in_chans, reference.scale):
+        raise RunnerError(
+            f"{request.model} has {runner.in_chans} channels and scale {runner.scale}, {request.against} "
+            f"{reference.in_chans} and {reference.scale}; give two files of one network"
+        )
+    every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static or reference.static)
+    cases, left_out = _fitting(every, runner, reference)
+    if not cases:
+        raise RunnerError(f"{request.model} and {request.against} take no shape in common; export one of them again")
+    captured = capture(reference.run, cases)
+    outputs: list[Array] = []
+
+    def run(lr: Array) -> Array:
+        outputs.append(runner.run(lr))
+        return outputs[-1]
+
+    gate = max(runner.precision, reference.precision, key=lambda precision: TOLERANCES[precision].max_abs)
+    report = verify(captured, run, gate, what=request.model.name)
+    triples = zip(cases, captured.outputs, outputs, strict=True)
+    shown = [photo_of(*one) for one in triples if not one[0].drawn and one[1].shape == one[2].shape]
+    return report, tuple(shown), left_out
+
+
+def _fitting(cases: Sequence[Case], *runners: Runner) -> tuple[list[Case], list[str]]:
+    """The cases that engines take, with the drawn ones at the smallest shape too, and which were left out."""
+    # Only engines have any.
+    profiles: list[tuple[Profile, ...]] = [found for runner in runners if (found := getattr(runner, "profiles", ()))]
+
+    def taken(case: Case) -> bool:
+        return all(any(profile.takes(case.lr.shape) for profile in those) for those in profiles)
+
+    left_out = [str(case) for case in cases if not taken(case)]
+    fitting = [case for case in cases if taken(case)]
+    if not left_out:
+        return fitting, []
+    if any(case.drawn for case in cases):
+        fitting += [case for case in parity_cases(static=profiles[0][0].min) if taken(case)]
+    return fitting, [f"Outside the engine's profiles, so not run: {', '.join(left_out)}."]
+
+
+def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:
+    gpu = "; no GPU took part" if runner.device == "cpu" else ""
+    yield f"{model['file']} ran as {runner.name} (--device {request.device}{gpu})."
+    if runner.device == "cpu" and runner.precision in ("fp16", "bf16"):
+        yield (
+            f"ONNX Runtime's CPU provider does not compute in {runner.precision}. Each operator ran in fp32 and its "
+            "result was rounded as the graph says: what a GPU computes, but no GPU executed it in this run."
+        )
+
+
+def _where_it_came_from(model: dict[str, Any], against: dict[str, Any] | None) -> Iterator[str]:
+    source = model["source"]
+    if model["manifest"].startswith("of another file"):
+        yield f"The manifest beside {model['file']} describes another file: what it records was not proved of this one."
+    if against is None or not source:
+        return
+    if source["sha256"] == against["sha256"]:
+        yield f"{against['file']} is the very file that {model['file']} was made from (same sha256)."
+    else:
+        yield f"{model['file']} names another file as its source: {source['file']}, sha256 {source['sha256'][:12]}…"
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects what the library warns of, such as a fall to another device."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    log = logging.getLogger("aether_deploy")
+    log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        log.removeHandler(handler)
