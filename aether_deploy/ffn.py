@@ -44,8 +44,10 @@ class ConvolutionalFFN(ir.passes.FunctionalPass):
     def requires(self, model: ir.Model) -> None:
         """Raises PreconditionError for a linear layer that is none of an FFN."""
         for node in model.graph:
-            if node.op_type == "MatMul":
-                _bias_add(node)
+            if node.op_type == "MatMul" and any(use.node.op_type == "Add" for use in _bias_add(node).outputs[0].uses()):
+                raise ir.passes.PreconditionError(
+                    f"{node.outputs[0].name} ends in a sum in NHWC; change the FFN before `with_fewer_copies`"
+                )
         for transpose in _closing_transposes(model.graph):
             if tuple(transpose.attributes["perm"].as_ints()) != _TO_NCHW:
                 raise ir.passes.PreconditionError(f"{transpose.outputs[0].name} is no transpose from NHWC to NCHW")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["Variant", "conversions", "default_opset", "fp32_model", "onnx_model"]
+__all__ = ["Variant", "conversions", "default_opset", "fp32_model", "in_form", "onnx_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,16 @@ def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Mo
     Raises:
         ExportError: see `export_onnx` and `with_ffn`.
     """
-    model = with_ffn(export_onnx(network, spec, opset=variant.opset, static=variant.static), variant.ffn)
+    return in_form(export_onnx(network, spec, opset=variant.opset, static=variant.static), variant)
+
+
+def in_form(exported: ir.Model, variant: Variant) -> ir.Model:
+    """What the exporter gave, with the variant's FFN, and in fp32 with fewer copies; the given one is not changed.
+
+    Raises:
+        ExportError: see `with_ffn` and `with_fewer_copies`.
+    """
+    model = with_ffn(exported, variant.ffn)
     # Measured on the CPU, which runs fp32; on a GPU not, and in half the tail's larger kernel would be an fp32 island.
     return model if variant.precision in HALF else with_fewer_copies(model)
 

@@ -26,12 +26,12 @@ from aether_deploy.engines.process import EngineProcess, RefusedError, tensorrt_
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import SM75, ComputeCapability, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.ffn import with_ffn
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.network import arch
+from aether_deploy.onnx_export import export_onnx
 from aether_deploy.precision import to_half
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, onnx_model
+from aether_deploy.variants import Variant, in_form
 from tests.conftest import SAMPLE, save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm
 
@@ -55,14 +55,14 @@ def _network(name: str) -> Any:
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> OnnxFile:
     """Makes the ONNX file of a network and variant; each network is traced once for each static shape."""
     folder = tmp_path_factory.mktemp("onnx")
-    traced: dict[tuple[str, Variant], ir.Model] = {}
+    traced: dict[tuple[str, tuple[int, ...] | None], ir.Model] = {}
 
     def make(name: str, variant: Variant) -> Path:
-        base = Variant(static=variant.static)
-        if (name, base) not in traced:
+        if (name, variant.static) not in traced:
             network = fuse_aether(_network(name))
-            traced[name, base] = onnx_model(network, NetworkSpec.from_state_dict(network.state_dict()), base)
-        model = with_ffn(traced[name, base], variant.ffn)
+            spec = NetworkSpec.from_state_dict(network.state_dict())
+            traced[name, variant.static] = export_onnx(network, spec, static=variant.static)
+        model = in_form(traced[name, variant.static], variant)
         if variant.precision != "fp32":
             model = to_half(model, variant.precision, io=variant.io).model
         path = folder / f"{name}_{variant.precision}_{variant.io}_{variant.ffn}.onnx"

@@ -11,6 +11,7 @@ import pytest
 
 from aether_deploy.errors import ExportError
 from aether_deploy.ffn import with_ffn
+from aether_deploy.layout import with_fewer_copies
 from aether_deploy.onnx_export import OPSETS, save_onnx
 from aether_deploy.runners import OnnxRunner
 from tests.test_precision import tiny_graph
@@ -50,6 +51,8 @@ def test_refusals() -> None:
     linear = tiny_graph()
     with pytest.raises(ExportError, match="linear or conv1x1"):
         with_ffn(linear, "conv3x3")
+    with pytest.raises(ExportError, match="ends in a sum in NHWC"):
+        with_ffn(with_fewer_copies(linear), "conv1x1")
     linear = linear.clone()
     matmul = next(node for node in linear.graph if node.op_type == "MatMul")
     (use,) = matmul.outputs[0].uses()
