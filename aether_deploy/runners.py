@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.images import parity_photos
-from aether_deploy.parity import Reference, capture, parity_cases
+from aether_deploy.parity import Reference, capture
+from aether_deploy.parity_cases import parity_cases
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ParityError
-from aether_deploy.images import parity_photos
-from aether_deploy.parity import TOLERANCES, Case, capture, compare, parity_cases, verify
+from aether_deploy.parity import TOLERANCES, capture, compare, verify
+from aether_deploy.parity_cases import Case
 from tests.conftest import Ran, error_line, save, tiny
 
 GRAY = np.full((1, 3, 4, 6), 0.5, np.float32)
@@ -103,24 +103,6 @@ def test_worst_prefers_the_failed_case() -> None:
     report = verify(reference, lambda x: x + (1e-4 if x.shape[2] == 2 else 1.9e-7), "fp32")
     assert report.worst.case.startswith("bad")
     assert report.overall.max_abs == pytest.approx(1e-4, rel=1e-2)
-
-
-def test_cases_cover_what_the_design_asks_for() -> None:
-    cases = parity_cases(parity_photos(), shapes=[(1, 30, 20)])
-    names = {case.name for case in cases}
-    assert {"noise", "black", "white", "step edge", "checkerboard"} < names
-    assert {"astronaut", "chelsea", "coffee", "rocket"} < names
-    shapes = {case.lr.shape for case in cases}
-    assert {(1, 3, 1, 1), (1, 3, 30, 20)} < shapes
-    assert any(shape[0] == 2 for shape in shapes)
-    assert any(shape[2] % 2 and shape[3] % 2 and shape[2] != shape[3] for shape in shapes)
-    assert all(case.lr.dtype == np.float32 and 0 <= case.lr.min() <= case.lr.max() <= 1 for case in cases)
-
-
-def test_static_cases_have_that_one_shape() -> None:
-    cases = parity_cases(parity_photos(), static=(2, 3, 70, 50))
-    assert {case.lr.shape for case in cases} == {(2, 3, 70, 50)}
-    assert len({case.name for case in cases}) == 9
 
 
 def test_the_command_on_two_checkpoints(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
