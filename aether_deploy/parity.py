@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,16 +241,24 @@ def _gate(asked: str, *precisions: str) -> str:
     show_default=True,
     help="Row of the tolerance table; auto takes that of the least precise of both.",
 )
+@click.option(
+    "--device",
+    type=cli.DEVICE,
+    help="On which both run; by default the CPU, where half precision is executed as its types say, and an engine's "
+    "own GPU.",
+)
 @cli.images_option
 @cli.trust_option
 @cli.json_option
-def command(a: Path, b: Path, gate: str, images: Path | None, trust: bool, as_json: bool) -> None:
+def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
     """Compares two artifacts or checkpoints, A being the reference."""
     with cli.progress("parity"):
         from aether_deploy.half_executor import open_faithful
         from aether_deploy.images import parity_photos
 
-        first, second = open_faithful(a, trust=trust), open_faithful(b, trust=trust)
+        # TF32, a GPU's default, errs by 1e-4 of its own; its libraries read this when they are loaded.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        first, second = (open_faithful(path, device=device, trust=trust) for path in (a, b))
         if (first.in_chans, first.scale) != (second.in_chans, second.scale):
             raise RunnerError(
                 f"{a} has {first.in_chans} channels and scale {first.scale}, {b} {second.in_chans} and "
@@ -265,7 +274,7 @@ def command(a: Path, b: Path, gate: str, images: Path | None, trust: bool, as_js
     out.print(f"A {a} ({first.name})\nB {b} ({second.name})")
     cli.show_report(report, out)
     if as_json:
-        cli.print_json({"a": str(a), "b": str(b), **report.as_dict()})
+        cli.print_json({"a": str(a), "b": str(b), "runners": [first.name, second.name], **report.as_dict()})
     cli.next_command("python", "-m", "aether_deploy.upscale", b, "PHOTO.png", as_json=as_json)
 
 
