@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +64,16 @@ class Upscaler:
     def scale(self) -> int:
         """Output pixels for each input pixel, along one side."""
         return self.runner.scale
+
+    def identity(self, model: str) -> dict[str, Any]:
+        """What decides the pixels, for a run that goes on where another stopped.
+
+        Tile, batch and device are left out: they follow what is free, and move a value by a level at most.
+
+        Args:
+            model: its sha256.
+        """
+        return {"model": model, "scale": self.scale, "overlap": self.overlap}
 
     def __call__(self, picture: Picture) -> Picture:
         """The picture, `scale` times as large, of the same kind; transparency goes through the network too.

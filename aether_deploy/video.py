@@ -99,7 +99,7 @@ def upscale_video(
         source: anything that FFmpeg reads; its first video stream.
         target: .mp4, .mkv, .mov or .webm.
         options: of the encoder.
-        model: what identifies the network, its sha256 say: parts of another one are not taken up.
+        model: the network's sha256: parts of another one are not taken up.
     Raises:
         ImageError: a file that cannot be read or written as video, or a result with another number of frames.
     """
@@ -125,8 +125,7 @@ def _upscale(
     encoding = _format(source, target, options, upscaler.scale)
     identity = {
         "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
-        "model": model,
-        "scale": upscaler.scale,
+        **upscaler.identity(model),
         "encoding": str(encoding),
         "part": options.part,
     }

@@ -246,7 +246,10 @@ class TestResume:
         assert (result.frames, result.resumed) == (11, 4)
         assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
-    def test_parts_of_another_network_are_not_taken(self, upscaler: Upscaler, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("model", "overlap"), [("two", "auto"), ("one", 20)])
+    def test_parts_of_another_network_or_overlap_are_not_taken(
+        self, model: str, overlap: str | int, upscaler: Upscaler, tmp_path: Path
+    ) -> None:
         source = make_video(tmp_path / "in.mp4", frames=3, sounds=0)
 
         class Stops(Upscaler):
@@ -257,7 +260,8 @@ class TestResume:
             upscale_video(Stops(upscaler.runner), source, tmp_path / "out.mp4", model="one")
         (parts,) = tmp_path.glob(".out.mp4.*.parts")
         (parts / "000000.nut").write_bytes(b"of another network")
-        assert upscale_video(upscaler, source, tmp_path / "out.mp4", model="two").resumed == 0
+        another = Upscaler(upscaler.runner, overlap=overlap)
+        assert upscale_video(another, source, tmp_path / "out.mp4", model=model).resumed == 0
         assert list(tmp_path.glob(".out.mp4.*")) == []
 
     def test_a_kill_in_the_middle(self, checkpoint_file: Path, tmp_path: Path) -> None:
