@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aether_deploy.edge_reach import effective_margin
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.images import Picture
-from aether_deploy.tiling import RAMP, effective_margin, plan_grid, stitch
+from aether_deploy.tiling import RAMP, plan_grid, stitch
 
 if TYPE_CHECKING:
     from aether_deploy.deep_images import Pixels
