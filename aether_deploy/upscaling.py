@@ -106,11 +106,14 @@ class Upscaler:
             grid = plan_grid(height, width, tile, margin, ramp=ramp, batch=self.batch, static=static)
             try:
                 return stitch(self.runner, pixels, grid, grey=grey)
-            except OutOfMemoryError:
+            except (OutOfMemoryError, MemoryError) as error:  # the latter for the pixels themselves
+                seen = f"{grid.columns.tile}x{grid.rows.tile}"
                 side = max(grid.rows.tile, grid.columns.tile) // 2
                 if static is not None or side < max(_SMALLEST_TILE, 2 * self._margins()[0] + 1):
-                    raise
-                seen = f"{grid.columns.tile}x{grid.rows.tile}"
+                    raise OutOfMemoryError(
+                        f"out of memory for {width}x{height} pixels in tiles of {seen}, the smallest that can be; "
+                        "free some memory, or cut the picture"
+                    ) from error
                 logger.warning("out of memory with tiles of %s; going on with %d", seen, side)
                 self.tile = side
 
