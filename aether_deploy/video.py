@@ -134,7 +134,7 @@ def _upscale(
     skipped = finished * options.part
     if finished:
         logger.warning("going on behind %d parts of %d frames from a run before", finished, options.part)
-    pace = Pace(max(0, stream.frames - skipped) or None)
+    pace = Pace(max(0, _expected_frames(container) - skipped) or None)
     writer = PartWriter(folder, encoding, options.part, finished)
 
     def work(frame: Frame) -> Frame:
@@ -154,6 +154,13 @@ def _upscale(
         frames, width, height = _verify(temporary, target, source)
     shutil.rmtree(folder)
     return VideoResult(frames, frames - share.items, audio, width, height, share)
+
+
+def _expected_frames(container: InputContainer) -> int:
+    """For the time left only: Matroska says how long it lasts, not how many frames it has; 0 if it says neither."""
+    stream = container.streams.video[0]
+    seconds = Fraction(container.duration or 0, av.time_base)
+    return stream.frames or round(seconds * _fraction(stream.average_rate or Fraction(0)))
 
 
 def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:

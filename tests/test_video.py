@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,22 @@ class TestFrames:
             assert result.rotation == 0
             seen[path.stem] = to_rgb(result, Colour.of(result)).astype(float)
         assert np.abs(np.rot90(seen["turned"], -rotation // 90) - seen["straight"]).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_progress_says_the_rate_and_the_time_left(
+    suffix: str, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / f"in{suffix}", frames=40, size=(96, 120), sounds=0)
+    words = ("upscale", checkpoint_file, source, "--overwrite")
+    assert "frames," not in call(*words).err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    ran = call(*words)
+    assert ran.code == 0, ran.err
+    # Drawn ten times a second, so some frames are not seen; the network needs about a second for all.
+    shown = re.findall(r"upscale: (\d+)/40 frames, \d+\.\d\d/s, ETA \d+:\d\d", ran.err)
+    assert len(set(shown)) >= 2
+    assert shown == sorted(shown, key=int)
 
 
 class TestColour:
