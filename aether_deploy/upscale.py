@@ -171,7 +171,7 @@ def _video(
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
     _refuse_existing(target, source, overwrite)
     result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=sha256_of(model))
-    sound = f", {result.audio} audio streams copied" if result.audio else ""
+    sound = f", {result.audio} audio and {result.subtitles} subtitle streams copied"
     size = f"{result.width}x{result.height}"
     text = f"wrote {target} ({result.frames} frames of {size}{sound}, network busy {result.share.value:.1%})"
     return {
@@ -179,6 +179,8 @@ def _video(
         "output": str(target),
         "frames": result.frames,
         "resumed": result.resumed,
+        "audio": result.audio,
+        "subtitles": result.subtitles,
         "network_busy": result.share.value,
     }
 

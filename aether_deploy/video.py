@@ -76,7 +76,7 @@ class VideoResult:
     Attributes:
         frames: in the result, as many as in the source.
         resumed: of those, from a run before.
-        audio: streams copied.
+        audio, subtitles: streams copied.
         width, height: of the result.
         share: of the time in which the network was busy.
     """
@@ -84,6 +84,7 @@ class VideoResult:
     frames: int
     resumed: int
     audio: int
+    subtitles: int
     width: int
     height: int
     share: Share
@@ -92,7 +93,7 @@ class VideoResult:
 def upscale_video(
     upscaler: Upscaler, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
 ) -> VideoResult:
-    """Upscales every frame and copies the sound.
+    """Upscales every frame; copies the sound, chapters, title and those subtitles that the target's container takes.
 
     Args:
         upscaler: the network.
@@ -150,10 +151,10 @@ def _upscale(
     finally:
         writer.abandon()
     with replacing(target) as temporary:
-        audio = join(finished_parts(folder), source, temporary, encoding)
+        copied = join(finished_parts(folder), source, temporary, encoding)
         frames, width, height = _verify(temporary, target, source)
     shutil.rmtree(folder)
-    return VideoResult(frames, frames - share.items, audio, width, height, share)
+    return VideoResult(frames, frames - share.items, copied["audio"], copied["subtitle"], width, height, share)
 
 
 def _expected_frames(container: InputContainer) -> int:
