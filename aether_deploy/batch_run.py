@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aether_deploy.errors import AetherDeployError, ImageError
 from aether_deploy.files import is_temporary, replacing
+from aether_deploy.folder_record import read_record, write_record
 from aether_deploy.images import SUFFIXES, Picture, check_writable, read_picture, write_picture
 from aether_deploy.overlapped import Share, overlapped
 from aether_deploy.upscaling import Upscaler
@@ -91,19 +93,26 @@ def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[J
     return list(jobs.values())
 
 
-def upscale_folder(upscaler: Upscaler, jobs: list[Job], *, overwrite: bool = False) -> FolderResult:
+def upscale_folder(
+    upscaler: Upscaler, jobs: list[Job], output: Path, *, model: str = "", overwrite: bool = False
+) -> FolderResult:
     """Runs every job that is not done yet; the network is not kept waiting by reading or writing.
 
-    A target that is there is whole, since each is written under a temporary name first: that is what makes a
-    run that was killed go on where it was.
+    A target that is there is whole, since each is written under a temporary name first, and the record in the output
+    says what made it: that is what makes a run that was killed go on where it was. A picture that was edited since is
+    done again; what was there before any record is kept.
+
+    Args:
+        upscaler: the network.
+        jobs: from `plan_folder`.
+        output: the folder that was planned for, which gets the record.
+        model: the network's sha256.
+        overwrite: make all of them.
+    Raises:
+        ImageError: another model or other settings made what is there.
     """
     result = FolderResult()
-    open_jobs = []
-    for job in jobs:
-        if job.target.exists() and not overwrite:
-            result.skipped.append(job.target)
-        else:
-            open_jobs.append(job)
+    open_jobs, result.skipped = _divide(jobs, output, upscaler.identity(model), overwrite)
     pace = Pace(len(open_jobs))
 
     def read() -> Iterator[tuple[Job, Picture | AetherDeployError]]:
@@ -125,6 +134,26 @@ def upscale_folder(upscaler: Upscaler, jobs: list[Job], *, overwrite: bool = Fal
 
     result.share = overlapped(read(), work, write)
     return result
+
+
+def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: bool) -> tuple[list[Job], list[Path]]:
+    """(the jobs to do, the targets of those that are done), after the record was checked or written."""
+    record = None if overwrite else read_record(output, made_by)
+    open_jobs, skipped = [], []
+    for job in jobs:
+        if overwrite or not job.target.exists() or (record and not record.is_done(job.source, job.target)):
+            open_jobs.append(job)
+        else:
+            skipped.append(job.target)
+    if skipped and record is None:
+        logger.warning(
+            "%d results were in %s without a record of what made them; they are kept, --overwrite replaces them",
+            len(skipped),
+            output,
+        )
+    if open_jobs and record is None:
+        write_record(output, made_by, overwrite=overwrite)
+    return open_jobs, skipped
 
 
 def upscale_picture(upscaler: Upscaler, job: Job) -> Picture:

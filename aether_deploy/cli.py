@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aether_deploy.parity import ParityReport
 
 __all__ = [
+    "DEVICE",
     "Command",
     "config_option",
     "console",
@@ -116,9 +117,12 @@ images_option = click.option(
 )
 
 
+# `runners.DEVICES`, which `--help` does not import.
+DEVICE = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
+
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=DEVICE,
     default="auto",
     show_default=True,
     help="auto is CUDA where it loads, else the CPU; one that is named and does not load is an error.",

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ImageError
+from aether_deploy.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
 
-__all__ = ["Pixels", "read_deep", "write_deep"]
+__all__ = ["Pixels", "read_deep", "upright", "write_deep"]
 
 # uint8 or uint16.
 Pixels = NDArray[np.unsignedinteger[Any]]
@@ -20,11 +21,11 @@ Pixels = NDArray[np.unsignedinteger[Any]]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ORIENTATION, _ICC_PROFILE = 274, 34675
+_ICC_PROFILE = 34675
 
 
-def read_deep(path: Path) -> tuple[Pixels, bytes | None] | None:
-    """(H, W, C) uint16, upright, and the colour profile; None where a file has not 16 bits a channel.
+def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | None] | None:
+    """A `Picture`'s pixels, (H, W, C) uint16, profile, EXIF and dpi; None where a file has not 16 bits a channel.
 
     Raises:
         OSError: the file cannot be read.
@@ -33,28 +34,30 @@ def read_deep(path: Path) -> tuple[Pixels, bytes | None] | None:
     with path.open("rb") as file:
         head = file.read(_PNG_BIT_DEPTH + 1)
     if head.startswith(_PNG) and head[_PNG_BIT_DEPTH:] == b"\x10":
-        pixels, orientation, icc = _read_png(path)
+        pixels, orientation, icc, exif, dpi = _read_png(path)
     elif head.startswith(_TIFF):
         found = _read_tiff(path)
         if found is None:
             return None
-        pixels, orientation, icc = found
+        pixels, orientation, icc, exif, dpi = found
     else:
         return None
     pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
     if pixels.dtype != np.uint16 or not 1 <= pixels.shape[2] <= 4:
         raise ImageError(f"{path}: {pixels.shape[2]} channels of {pixels.dtype}; expected 1 to 4 of 16 bits")
-    return _upright(pixels, orientation), icc
+    return upright(pixels, orientation), icc, exif, dpi
 
 
-def write_deep(path: Path, pixels: Pixels, icc: bytes | None) -> None:
-    """Writes (H, W, C) uint16 as PNG, or as TIFF by its suffix, both compressed without loss."""
+def write_deep(
+    path: Path, pixels: Pixels, icc: bytes | None, exif: bytes | None = None, dpi: Dpi | None = None
+) -> None:
+    """Writes (H, W, C) uint16 without loss: PNG, or TIFF by its suffix, which keeps only the texts of EXIF."""
     channels = pixels.shape[2]
     pixels = pixels[:, :, 0] if channels == 1 else pixels
     if path.suffix.lower() == ".png":
         from imagecodecs import png_encode
 
-        path.write_bytes(_with_profile(bytes(png_encode(pixels, level=1)), icc))
+        path.write_bytes(_with_chunks(bytes(png_encode(pixels, level=1)), icc, exif, dpi))
         return
     import tifffile
 
@@ -66,11 +69,15 @@ def write_deep(path: Path, pixels: Pixels, icc: bytes | None) -> None:
         planarconfig="contig" if channels > 1 else None,
         compression="zlib",
         iccprofile=icc,
+        resolution=dpi,
+        resolutionunit="INCH" if dpi else None,
+        extratags=[(tag, "s", 0, text, True) for tag, text in texts_of(exif)] if exif else None,
+        software=False,
         metadata=None,
     )
 
 
-def _read_png(path: Path) -> tuple[Pixels, int, bytes | None]:
+def _read_png(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi | None]:
     from imagecodecs import PngError, png_decode
     from PIL import Image
 
@@ -80,10 +87,11 @@ def _read_png(path: Path) -> tuple[Pixels, int, bytes | None]:
         raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
     # Only the header is read here: Pillow decodes when pixels are asked for.
     with Image.open(path) as image:
-        return pixels, image.getexif().get(_ORIENTATION, 1), image.info.get("icc_profile")
+        orientation, exif = exif_of(image, path)
+        return pixels, orientation, image.info.get("icc_profile"), exif, dpi_of(image.info)
 
 
-def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None] | None:
+def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi | None] | None:
     import tifffile
 
     try:
@@ -96,19 +104,21 @@ def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None] | None:
             if page.photometric not in (0, 1, 2):
                 raise ImageError(f"{path}: a TIFF of kind {page.photometric!r}; expected grey or RGB")
             pixels = page.asarray()
-            tags = page.tags
-            orientation, icc = tags.valueof(_ORIENTATION, default=1), tags.valueof(_ICC_PROFILE)
+            icc = page.tags.valueof(_ICC_PROFILE)
             # Separate planes come as (C, H, W); white is 0 where photometric says so.
             if pixels.ndim == 3 and page.planarconfig == 2:
                 pixels = pixels.transpose(1, 2, 0)
-            inverted = page.photometric == 0
-            return np.invert(pixels) if inverted else pixels, orientation, icc
+            pixels = np.invert(pixels) if page.photometric == 0 else pixels
+            # Without a unit it is an aspect ratio.
+            dpi = page.get_resolution("INCH") if page.resolutionunit > 1 else None
+            orientation, exif = exif_of_tiff(path)
+            return pixels, orientation, icc, exif, dpi_of({"dpi": dpi})
     # RuntimeError is what every decoder of imagecodecs raises.
     except (tifffile.TiffFileError, RuntimeError, ValueError, IndexError) as error:
         raise ImageError(f"{path}: cannot be read as a TIFF ({error}); check the file") from error
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Applies an EXIF orientation, 1 to 8, to (H, W, C)."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
@@ -119,11 +129,19 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def _with_profile(png: bytes, icc: bytes | None) -> bytes:
-    """Puts an iCCP chunk behind a PNG's header, where the format wants it."""
-    if not icc:
-        return png
-    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(icc)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+def _with_chunks(png: bytes, icc: bytes | None, exif: bytes | None, dpi: Dpi | None) -> bytes:
+    """Puts chunks behind a PNG's header, where the format wants them."""
+    chunks = b""
+    if icc:
+        chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
+    if dpi:
+        # Pixels per metre, which is unit 1.
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1))
+    if exif:
+        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
     end_of_header = 8 + 12 + 13
-    return png[:end_of_header] + chunk + png[end_of_header:]
+    return png[:end_of_header] + chunks + png[end_of_header:]
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -152,15 +152,20 @@ class HalfRunner:
         return _OPERATORS[node.op_type](node, inputs, record_and_round)
 
 
-def open_faithful(path: Path, *, trust: bool = False) -> Runner:
-    """What a comparison runs: `HalfRunner` for a half-precision ONNX file, else as `open_runner`.
+def open_faithful(path: Path, *, device: str | None = None, trust: bool = False) -> Runner:
+    """What a comparison runs: on the CPU `HalfRunner` for a half-precision ONNX file, else as `open_runner`.
 
+    Args:
+        path, device, trust: see there.
     Raises:
         RunnerError, CheckpointError: see there.
     """
     from aether_deploy.runners import open_runner
 
-    return HalfRunner(path) if half_precision_of(path) else open_runner(path, trust=trust)
+    if not half_precision_of(path):
+        return open_runner(path, device=device, trust=trust)
+    provided = open_runner(path, device=device) if device not in (None, "cpu") else None
+    return HalfRunner(path) if provided is None or provided.device == "cpu" else provided
 
 
 def half_precision_of(path: Path) -> str | None:

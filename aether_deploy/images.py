@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from aether_deploy.deep_images import Pixels, read_deep, write_deep
+from aether_deploy.deep_images import Pixels, read_deep, upright, write_deep
 from aether_deploy.errors import ImageError
+from aether_deploy.metadata import Dpi, dpi_of, exif_of, without_folders
 
 __all__ = [
     "PHOTOS",
@@ -43,6 +44,9 @@ PHOTOS = Path(__file__).resolve().parent / "samples" / "photos"
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _TIFF = (".tif", ".tiff")
+_JPEG = (".jpg", ".jpeg")
+# Bytes that its segment holds.
+_JPEG_EXIF = 65533
 
 # What each format cannot hold is an error before the network runs, never a silent loss.
 _DEEP = (".png", *_TIFF)
@@ -57,6 +61,7 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".webp": {"lossless": True, "exact": True},
     # The default, 6, takes four times as long as 1 and saves a tenth.
     ".png": {"compress_level": 1},
+    **{suffix: {"compression": "tiff_deflate"} for suffix in _TIFF},
 }
 
 # A photo takes part in a parity check as a crop of at most this size: every weight sees real content
@@ -72,10 +77,14 @@ class Picture:
         pixels: (H, W, C) uint8 or uint16; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha, not
             multiplied into the colour).
         icc: the embedded colour profile; None if there is none.
+        exif: see `metadata.carried_exif`.
+        dpi: dots per inch, across and down; as in the source, so that more pixels print larger.
     """
 
     pixels: Pixels
     icc: bytes | None = None
+    exif: bytes | None = None
+    dpi: Dpi | None = None
 
     @property
     def bits(self) -> int:
@@ -117,11 +126,15 @@ def read_picture(path: Path) -> Picture:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
-            shallow, icc = _plain(ImageOps.exif_transpose(image), image.info.get("icc_profile"))
+            # Pillow itself turns a TIFF when it loads it, and takes the orientation away.
+            image.load()
+            orientation, exif = exif_of(image, path)
+            dpi = dpi_of(image.info)
+            shallow, icc = _plain(image, image.info.get("icc_profile"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
     pixels = np.asarray(shallow)
-    return Picture(pixels if pixels.ndim == 3 else pixels[:, :, None], icc)
+    return Picture(upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation), icc, exif, dpi)
 
 
 def check_writable(path: Path, *, alpha: bool, width: int, height: int) -> None:
@@ -153,20 +166,29 @@ def write_picture(path: Path, picture: Picture) -> None:
     pixels = picture.pixels
     try:
         if picture.bits == 16 and suffix in _DEEP:
-            write_deep(path, picture.pixels, picture.icc)
+            write_deep(path, pixels, picture.icc, picture.exif, picture.dpi)
             return
         if picture.bits == 16:
             pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
         image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-        options = dict(_SAVE_OPTIONS.get(suffix, {}))
-        if suffix in _TIFF:
-            options["compression"] = "tiff_deflate"
-        # A grey profile is no profile of the RGB that WebP makes of it.
-        if picture.icc and suffix != ".bmp" and not (suffix == ".webp" and channels < 3):
-            options["icc_profile"] = picture.icc
-        image.save(path, **options)
+        image.save(path, **_options(suffix, picture))
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be written ({error}); check the folder and the space left") from error
+
+
+def _options(suffix: str, picture: Picture) -> dict[str, Any]:
+    """What Pillow is told beside the pixels."""
+    options = dict(_SAVE_OPTIONS.get(suffix, {}))
+    if picture.dpi:
+        options["dpi"] = picture.dpi
+    if suffix == ".bmp":
+        return options
+    if picture.exif and not (suffix in _JPEG and len(picture.exif) > _JPEG_EXIF):
+        options["exif"] = without_folders(picture.exif) if suffix in _TIFF else picture.exif
+    # A grey profile is no profile of the RGB that WebP makes of it.
+    if picture.icc and not (suffix == ".webp" and picture.pixels.shape[2] < 3):
+        options["icc_profile"] = picture.icc
+    return options
 
 
 def quantize(values: Array, bits: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""What parity means: the inputs, the figures, the tolerances, and the report as a value.
+"""What parity means: the figures, the comparison, and the report as a value.
 
 All arrays are NCHW, RGB, float32 (a float64 reference stays float64), in [0, 1]; nothing here needs torch.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from numpy.typing import NDArray
 
 from aether_deploy import cli
 from aether_deploy.errors import ParityError, RunnerError
+from aether_deploy.parity_cases import Case, parity_cases
+from aether_deploy.tolerances import TOLERANCES, Tolerance
 
 __all__ = [
     "TOLERANCES",
-    "Case",
     "CaseResult",
     "Figures",
     "ParityReport",
@@ -30,67 +32,12 @@ __all__ = [
     "Tolerance",
     "capture",
     "compare",
-    "parity_cases",
     "verify",
 ]
 
 logger = logging.getLogger(__name__)
 
 Array = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An input: `lr` is (N, C, H, W) float32 in [0, 1]; `drawn` if it is noise or a pattern and no photo."""
-
-    name: str
-    lr: Array
-    drawn: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.name} {'x'.join(map(str, self.lr.shape))}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """The most that an artifact of one precision may differ from the network as it was trained.
-
-    Attributes:
-        max_abs: of a single value, in output units (1.0 is white).
-        mean_abs: of a case's mean absolute error, in output units.
-        min_psnr: dB between both outputs, peak 1.0.
-        drawn: by how much errors may be larger on what is drawn (noise at full contrast, a one-pixel
-            checkerboard), whose activations are larger than those of any photo.
-    """
-
-    max_abs: float
-    mean_abs: float
-    min_psnr: float
-    drawn: float = 1.0
-
-    def for_drawn(self) -> Tolerance:
-        """The row for noise and patterns: errors `drawn` times as large, PSNR lower by as much."""
-        return Tolerance(
-            self.max_abs * self.drawn, self.mean_abs * self.drawn, self.min_psnr - 20 * math.log10(self.drawn)
-        )
-
-
-# One row a precision. What is right was measured on the packaged sample, on small, medium and large, and on
-# tiny networks whose every parameter is random (the worst); what is wrong, on the sample with one block of
-# four damaged: LayerNorm eps 1e-5 for 1e-6 (the least visible) errs by 3e-5 at most and 2e-5 on average, a
-# small kernel shifted by one pixel by 0.16, dropped by 0.24; after 2,000 iterations of training by 2e-3 and 6e-3.
-TOLERANCES: dict[str, Tolerance] = {
-    # The fused network, its weights rounded to float32, run in float64: right is below 2e-7, 3e-8 on average.
-    "fp64": Tolerance(max_abs=1e-6, mean_abs=1e-7, min_psnr=140),
-    # Float32 arithmetic in another order: right is below 4e-6, 3e-7 on average.
-    "fp32": Tolerance(max_abs=2e-5, mean_abs=1e-6, min_psnr=110),
-    # On photos half an 8-bit level, and 70 dB, whose root mean square error bounds the mean. Right is below 0.18
-    # of a level and above 77 dB there with the default islands, 0.36 and 69 dB on what is drawn
-    # (benchmarks/islands.py). What is too small to be seen here is found before rounding: see `onnx_proof`.
-    "fp16": Tolerance(max_abs=0.5 / 255, mean_abs=3.2e-4, min_psnr=70, drawn=2),
-    # Three bits less of mantissa, so eight times each.
-    "bf16": Tolerance(max_abs=4 / 255, mean_abs=2.6e-3, min_psnr=52, drawn=2),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,57 +141,6 @@ class Reference:
     outputs: tuple[Array, ...]
 
 
-def parity_cases(
-    photos: Sequence[tuple[str, Array]] = (),
-    *,
-    in_chans: int = 3,
-    static: tuple[int, int, int, int] | None = None,
-    shapes: Sequence[tuple[int, int, int]] = (),
-) -> tuple[Case, ...]:
-    """Photos, noise, black, white, a step edge and a checkerboard; batch 2, odd, non-square and 1x1.
-
-    Args:
-        photos: (name, (1, C, H, W) in [0, 1]); those with another number of channels are left out.
-        in_chans: C.
-        static: the one (N, C, H, W) that an artifact takes; every case has it then, photos being mirrored
-            and cropped to it.
-        shapes: further (N, H, W) for noise, say those of an optimization profile.
-    """
-    rng = np.random.default_rng(0)
-
-    def noise(n: int, h: int, w: int) -> Case:
-        return Case("noise", rng.random((n, in_chans, h, w), dtype=np.float32), drawn=True)
-
-    if static is not None:
-        n, in_chans, height, width = static
-        photos = [(name, _fit(lr, n, height, width)) for name, lr in photos]
-        noises, patterns = [(n, height, width)], (n, height, width)
-    else:
-        noises, patterns = [(1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1), *shapes], (1, 24, 32)
-    n, height, width = patterns
-    rows, columns = np.indices((height, width))
-    drawn = {
-        "black": np.zeros((height, width)),
-        "white": np.ones((height, width)),
-        "step edge": columns >= width // 2,
-        "checkerboard": (rows + columns) % 2,
-    }
-    return (
-        *(Case(name, lr) for name, lr in photos if lr.shape[1] == in_chans),
-        *(noise(*shape) for shape in noises),
-        *(
-            Case(name, np.broadcast_to(plane, (n, in_chans, height, width)).astype(np.float32), drawn=True)
-            for name, plane in drawn.items()
-        ),
-    )
-
-
-def _fit(lr: Array, n: int, height: int, width: int) -> Array:
-    rows, columns = max(0, height - lr.shape[2]), max(0, width - lr.shape[3])
-    mirrored = np.pad(lr, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="symmetric")
-    return np.ascontiguousarray(np.broadcast_to(mirrored[:, :, :height, :width], (n, lr.shape[1], height, width)))
-
-
 def capture(run: Callable[[Array], Array], cases: Iterable[Case]) -> Reference:
     """Runs the reference on every case."""
     cases = tuple(cases)
@@ -345,16 +241,24 @@ def _gate(asked: str, *precisions: str) -> str:
     show_default=True,
     help="Row of the tolerance table; auto takes that of the least precise of both.",
 )
+@click.option(
+    "--device",
+    type=cli.DEVICE,
+    help="On which both run; by default the CPU, where half precision is executed as its types say, and an engine's "
+    "own GPU.",
+)
 @cli.images_option
 @cli.trust_option
 @cli.json_option
-def command(a: Path, b: Path, gate: str, images: Path | None, trust: bool, as_json: bool) -> None:
+def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
     """Compares two artifacts or checkpoints, A being the reference."""
     with cli.progress("parity"):
         from aether_deploy.half_executor import open_faithful
         from aether_deploy.images import parity_photos
 
-        first, second = open_faithful(a, trust=trust), open_faithful(b, trust=trust)
+        # TF32, a GPU's default, errs by 1e-4 of its own; its libraries read this when they are loaded.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        first, second = (open_faithful(path, device=device, trust=trust) for path in (a, b))
         if (first.in_chans, first.scale) != (second.in_chans, second.scale):
             raise RunnerError(
                 f"{a} has {first.in_chans} channels and scale {first.scale}, {b} {second.in_chans} and "
@@ -370,7 +274,7 @@ def command(a: Path, b: Path, gate: str, images: Path | None, trust: bool, as_js
     out.print(f"A {a} ({first.name})\nB {b} ({second.name})")
     cli.show_report(report, out)
     if as_json:
-        cli.print_json({"a": str(a), "b": str(b), **report.as_dict()})
+        cli.print_json({"a": str(a), "b": str(b), "runners": [first.name, second.name], **report.as_dict()})
     cli.next_command("python", "-m", "aether_deploy.upscale", b, "PHOTO.png", as_json=as_json)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.images import parity_photos
-from aether_deploy.parity import Reference, capture, parity_cases
+from aether_deploy.parity import Reference, capture
+from aether_deploy.parity_cases import parity_cases
 
 if TYPE_CHECKING:
     from torch import nn
@@ -249,35 +250,40 @@ def capture_reference(
     return capture(runner.run, [case for case in small if case.lr.shape[2:] in ((32, 48), (37, 53))])
 
 
-def open_runner(path: Path, *, device: str = "cpu", threads: int | None = None, trust: bool = False) -> Runner:
+def open_runner(path: Path, *, device: str | None = None, threads: int | None = None, trust: bool = False) -> Runner:
     """A checkpoint in PyTorch, an ONNX file in ONNX Runtime, an engine in TensorRT, by its suffix.
 
     bf16 runs on the CPU as `half_executor` does it.
 
     Args:
         path: the file; of a checkpoint, neosr's folder too.
-        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged; an engine runs
-            on the GPU whatever it is.
+        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged. None is the
+            CPU, but for an engine, which runs on the GPU and refuses `cpu`.
         threads: on the CPU; one a core by default.
         trust: load an engine that no manifest vouches for.
     Raises:
-        RunnerError: a suffix that nothing here runs, or a device that is not there.
+        RunnerError: a suffix that nothing here runs, or a device that is not there or cannot run it.
         CheckpointError: a checkpoint that cannot be read.
         EngineError, ManifestError: an engine that may not or cannot be loaded.
     """
     if path.suffix == ".onnx":
         if not path.is_file():
             raise RunnerError(f"{path}: not there; check the path")
-        return _open_onnx(path, device, threads)
+        return _open_onnx(path, device or "cpu", threads)
     from aether_deploy.checkpoint import SUFFIXES
     from aether_deploy.engines.file import SUFFIX as ENGINE_SUFFIX
 
     if path.suffix == ENGINE_SUFFIX:
+        if device == "cpu":
+            raise RunnerError(
+                f"{path}: an engine for --device cpu; it runs only on the GPU that it was built for: leave --device "
+                "out, or give the ONNX file that it was built from"
+            )
         from aether_deploy.engines.runner import EngineRunner
 
         return EngineRunner(path, trust=trust)
     if path.suffix in SUFFIXES or path.is_dir():
-        return _open_checkpoint(path, device, threads)
+        return _open_checkpoint(path, device or "cpu", threads)
     raise RunnerError(
         f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)}, .onnx or .engine"
     )
@@ -313,7 +319,7 @@ def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunne
     if device == "tensorrt":
         raise RunnerError(f"{path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
     if device == "cuda" and not torch.cuda.is_available():
-        raise RunnerError("this PyTorch sees no CUDA device; choose --device cpu, or see to the driver")
+        raise RunnerError("this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is not None:

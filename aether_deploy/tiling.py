@@ -8,7 +8,6 @@ is not used.
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,27 +18,17 @@ from numpy.typing import NDArray
 
 from aether_deploy.deep_images import Pixels
 from aether_deploy.errors import RunnerError
-from aether_deploy.images import PHOTOS, list_images, quantize, read_image
+from aether_deploy.images import quantize
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner
 
-__all__ = ["RAMP", "Axis", "Grid", "effective_margin", "plan_axis", "plan_grid", "stitch"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["RAMP", "Axis", "Grid", "plan_axis", "plan_grid", "stitch", "stitched_rows"]
 
 Array = NDArray[np.floating[Any]]
 
 # Input pixels over which neighbours are blended, unless the overlap is exact.
 RAMP = 16
-
-# What an edge may change, beyond the margin, in 8-bit levels: rounding then differs by one level at most.
-EDGE_LEVELS = 0.25
-
-# The probes: (height, width) of a strip of photo, its offset against a second one, and how many photos.
-_PROBE = (48, 256)
-_PROBE_OFFSET = 64
-_PROBE_PHOTOS = 2
 
 # Rows that are rounded at a time, so that the float copies stay small.
 _ROWS = 64
@@ -172,9 +161,26 @@ def stitch(runner: Runner, pixels: Pixels, grid: Grid, *, grey: bool = False) ->
         OutOfMemoryError: see `Runner.run`.
     """
     height, width, channels = pixels.shape
-    scale, rows = runner.scale, grid.rows
     bits = pixels.dtype.itemsize * 8
-    result: Pixels = np.empty((height * scale, width * scale, 1 if grey else channels), pixels.dtype)
+    size = (height * runner.scale, width * runner.scale, 1 if grey else channels)
+    result: Pixels = np.empty(size, pixels.dtype)
+    for row, block in stitched_rows(runner, pixels, grid):
+        block = block.transpose(1, 2, 0)
+        levels = quantize(block.mean(axis=2, keepdims=True) if grey else block, bits)
+        result[row : row + len(levels)] = levels
+    return result
+
+
+def stitched_rows(runner: Runner, pixels: Pixels, grid: Grid) -> Iterator[tuple[int, Array]]:
+    """The output from the top to the bottom, in floats, before anything is rounded.
+
+    Args:
+        runner, pixels, grid: see `stitch`.
+    Yields:
+        (first row, (3, rows, scale*W) not clamped, of at most `_ROWS` rows); a view that does not outlive the step.
+    """
+    height, width, channels = pixels.shape
+    scale, rows = runner.scale, grid.rows
     size = min(rows.tile, height) * scale
     band = np.zeros((channels, size, width * scale), np.float32)
     for index, start in enumerate(rows.starts):
@@ -184,14 +190,11 @@ def stitch(runner: Runner, pixels: Pixels, grid: Grid, *, grey: bool = False) ->
             band[:, :, left * scale : horizontal_end] += sr[:, :size, : len(horizontal)] * vertical * horizontal
         done = (rows.final(index) - start) * scale
         for row in range(0, done, _ROWS):
-            block = band[:, row : min(row + _ROWS, done)].transpose(1, 2, 0)
-            levels = quantize(block.mean(axis=2, keepdims=True) if grey else block, bits)
-            result[start * scale + row : start * scale + row + len(levels)] = levels
+            yield start * scale + row, band[:, row : min(row + _ROWS, done)]
         carried = size - done
         # Source and target overlap when a tile is nearly all new; numpy copies as if they did not.
         band[:, :carried] = band[:, done:]
         band[:, carried:] = 0
-    return result
 
 
 def _run_row(runner: Runner, pixels: Pixels, grid: Grid, top: int) -> Iterator[tuple[int, NDArray[np.float32], Array]]:
@@ -216,52 +219,3 @@ def _tile(pixels: Pixels, top: int, left: int, height: int, width: int) -> Array
         part = np.pad(part, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
     peak = np.float32(2 ** (pixels.dtype.itemsize * 8) - 1)
     return np.ascontiguousarray(part.transpose(2, 0, 1)).astype(np.float32) / peak
-
-
-def effective_margin(runner: Runner) -> int:
-    """The distance from a tile's edge, in input pixels, beyond which that edge changes next to nothing.
-
-    Measured on this network: two strips of a photo, one shifted against the other, differ only by their edges.
-    The receptive field is the limit of it, but a trained network's influence dies off long before.
-
-    Returns:
-        the smallest margin beyond which no value differs by more than `EDGE_LEVELS`; if there is none within
-        the strips, the receptive field, or their reach where the file does not say what network it is.
-    """
-    limit = EDGE_LEVELS / 255
-    reach, worst = 0, 0
-    for path in list_images(PHOTOS)[:_PROBE_PHOTOS]:
-        photo = read_image(path)
-        for axis in (2, 3):
-            errors = _edge_errors(runner, photo, axis)
-            reach = len(errors)
-            beyond = np.nonzero(errors > limit)[0]
-            worst = max(worst, int(beyond[-1]) + 1 if len(beyond) else 0)
-    bound = runner.spec.receptive_field if runner.spec else reach
-    margin = min(worst, bound) if worst < reach else bound
-    logger.info("measured overlap: %d pixels (receptive field: %d)", margin, bound)
-    return margin
-
-
-def _edge_errors(runner: Runner, photo: Array, axis: int) -> NDArray[np.float64]:
-    """(reach) largest difference, in output units, at each distance from an edge across `axis`."""
-    static = runner.static
-    across, along = _PROBE if static is None else (static[5 - axis], static[axis])
-    offset = min(_PROBE_OFFSET, along // 4)
-    shape = (across, along + offset) if axis == 3 else (along + offset, across)
-    padding = [(0, max(0, need - have)) for need, have in zip(shape, photo.shape[2:], strict=True)]
-    strip = np.pad(photo, ((0, 0), (0, 0), *padding), mode="symmetric")[:, :, : shape[0], : shape[1]]
-    strip = strip if axis == 3 else strip.transpose(0, 1, 3, 2)
-    both = [strip[..., :along], strip[..., offset:]]
-    count = 1 if static is None else static[0]
-    outputs = []
-    for part in both:
-        part = part if axis == 3 else part.transpose(0, 1, 3, 2)
-        output = runner.run(np.ascontiguousarray(part.repeat(count, axis=0)))[:1]
-        outputs.append(output if axis == 3 else output.transpose(0, 1, 3, 2))
-    scale = runner.scale
-    difference = np.abs(outputs[0][..., offset * scale :] - outputs[1][..., : (along - offset) * scale])
-    columns = difference.max(axis=(0, 1, 2)).reshape(-1, scale).max(axis=1).astype(np.float64)
-    # A column is near the right edge of one strip, or the left edge of the other.
-    folded: NDArray[np.float64] = np.maximum(columns, columns[::-1])[: len(columns) // 2]
-    return folded

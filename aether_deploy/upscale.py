@@ -92,19 +92,24 @@ def command(
     """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
 
     A folder keeps its tree; what is done is skipped, so the same command goes on after an interruption, as it does for
-    a video.
+    a video. A picture that was edited since is done again. Another model or overlap needs another --output, or
+    --overwrite.
     """
     with cli.progress("upscale"):
         from aether_deploy.manifest import verify_artifact
         from aether_deploy.runners import open_runner
         from aether_deploy.upscaling import Upscaler
 
+        if model.is_dir():
+            from aether_deploy.checkpoint import newest_checkpoint
+
+            model = newest_checkpoint(model)
         if not trust:
             verify_artifact(model)
         runner = open_runner(model, device=device, threads=threads, trust=trust)
         upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
         if source.is_dir():
-            found = _folder(upscaler, source, output, suffix, overwrite)
+            found = _folder(upscaler, model, source, output, suffix, overwrite)
         elif _is_video(source):
             found = _video(upscaler, model, source, output, codec, crf, overwrite)
         else:
@@ -135,13 +140,14 @@ def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: b
 
 
 def _folder(
-    upscaler: Upscaler, source: Path, output: Path | None, suffix: str | None, overwrite: bool
+    upscaler: Upscaler, model: Path, source: Path, output: Path | None, suffix: str | None, overwrite: bool
 ) -> dict[str, Any]:
     from aether_deploy.batch_run import plan_folder, upscale_folder
+    from aether_deploy.files import sha256_of
 
     target = output or source.with_name(f"{source.resolve().name}_{upscaler.scale}x")
     jobs = plan_folder(source, target, f".{suffix}" if suffix else None)
-    result = upscale_folder(upscaler, jobs, overwrite=overwrite)
+    result = upscale_folder(upscaler, jobs, target, model=sha256_of(model), overwrite=overwrite)
     busy = f", network busy {result.share.value:.1%}" if result.written else ""
     text = f"wrote {len(result.written)} pictures to {target}, {len(result.skipped)} were there before{busy}"
     return {
@@ -158,15 +164,14 @@ def _folder(
 def _video(
     upscaler: Upscaler, model: Path, source: Path, output: Path | None, codec: str | None, crf: int, overwrite: bool
 ) -> dict[str, Any]:
-    from aether_deploy.manifest import describe_artifact
+    from aether_deploy.files import sha256_of
     from aether_deploy.video import OUTPUTS, VideoOptions, upscale_video
 
     suffix = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
     _refuse_existing(target, source, overwrite)
-    identity = describe_artifact(model, "")["sha256"] if model.is_file() else str(model)
-    result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=identity)
-    sound = f", {result.audio} audio streams copied" if result.audio else ""
+    result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=sha256_of(model))
+    sound = f", {result.audio} audio and {result.subtitles} subtitle streams copied"
     size = f"{result.width}x{result.height}"
     text = f"wrote {target} ({result.frames} frames of {size}{sound}, network busy {result.share.value:.1%})"
     return {
@@ -174,6 +179,8 @@ def _video(
         "output": str(target),
         "frames": result.frames,
         "resumed": result.resumed,
+        "audio": result.audio,
+        "subtitles": result.subtitles,
         "network_busy": result.share.value,
     }
 

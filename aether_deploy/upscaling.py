@@ -6,13 +6,14 @@ import dataclasses
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aether_deploy.edge_reach import effective_margin
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.images import Picture
-from aether_deploy.tiling import RAMP, effective_margin, plan_grid, stitch
+from aether_deploy.tiling import RAMP, plan_grid, stitch
 
 if TYPE_CHECKING:
     from aether_deploy.deep_images import Pixels
@@ -65,6 +66,16 @@ class Upscaler:
         """Output pixels for each input pixel, along one side."""
         return self.runner.scale
 
+    def identity(self, model: str) -> dict[str, Any]:
+        """What decides the pixels, for a run that goes on where another stopped.
+
+        Tile, batch and device are left out: they follow what is free, and move a value by a level at most.
+
+        Args:
+            model: its sha256.
+        """
+        return {"model": model, "scale": self.scale, "overlap": self.overlap}
+
     def __call__(self, picture: Picture) -> Picture:
         """The picture, `scale` times as large, of the same kind; transparency goes through the network too.
 
@@ -95,11 +106,14 @@ class Upscaler:
             grid = plan_grid(height, width, tile, margin, ramp=ramp, batch=self.batch, static=static)
             try:
                 return stitch(self.runner, pixels, grid, grey=grey)
-            except OutOfMemoryError:
+            except (OutOfMemoryError, MemoryError) as error:  # the latter for the pixels themselves
+                seen = f"{grid.columns.tile}x{grid.rows.tile}"
                 side = max(grid.rows.tile, grid.columns.tile) // 2
                 if static is not None or side < max(_SMALLEST_TILE, 2 * self._margins()[0] + 1):
-                    raise
-                seen = f"{grid.columns.tile}x{grid.rows.tile}"
+                    raise OutOfMemoryError(
+                        f"out of memory for {width}x{height} pixels in tiles of {seen}, the smallest that can be; "
+                        "free some memory, or cut the picture"
+                    ) from error
                 logger.warning("out of memory with tiles of %s; going on with %d", seen, side)
                 self.tile = side
 

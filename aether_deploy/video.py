@@ -76,7 +76,7 @@ class VideoResult:
     Attributes:
         frames: in the result, as many as in the source.
         resumed: of those, from a run before.
-        audio: streams copied.
+        audio, subtitles: streams copied.
         width, height: of the result.
         share: of the time in which the network was busy.
     """
@@ -84,6 +84,7 @@ class VideoResult:
     frames: int
     resumed: int
     audio: int
+    subtitles: int
     width: int
     height: int
     share: Share
@@ -92,14 +93,14 @@ class VideoResult:
 def upscale_video(
     upscaler: Upscaler, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
 ) -> VideoResult:
-    """Upscales every frame and copies the sound.
+    """Upscales every frame; copies the sound, chapters, title and those subtitles that the target's container takes.
 
     Args:
         upscaler: the network.
         source: anything that FFmpeg reads; its first video stream.
         target: .mp4, .mkv, .mov or .webm.
         options: of the encoder.
-        model: what identifies the network, its sha256 say: parts of another one are not taken up.
+        model: the network's sha256: parts of another one are not taken up.
     Raises:
         ImageError: a file that cannot be read or written as video, or a result with another number of frames.
     """
@@ -125,8 +126,7 @@ def _upscale(
     encoding = _format(source, target, options, upscaler.scale)
     identity = {
         "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
-        "model": model,
-        "scale": upscaler.scale,
+        **upscaler.identity(model),
         "encoding": str(encoding),
         "part": options.part,
     }
@@ -135,7 +135,7 @@ def _upscale(
     skipped = finished * options.part
     if finished:
         logger.warning("going on behind %d parts of %d frames from a run before", finished, options.part)
-    pace = Pace(max(0, stream.frames - skipped) or None)
+    pace = Pace(max(0, _expected_frames(container) - skipped) or None)
     writer = PartWriter(folder, encoding, options.part, finished)
 
     def work(frame: Frame) -> Frame:
@@ -151,10 +151,17 @@ def _upscale(
     finally:
         writer.abandon()
     with replacing(target) as temporary:
-        audio = join(finished_parts(folder), source, temporary, encoding)
+        copied = join(finished_parts(folder), source, temporary, encoding)
         frames, width, height = _verify(temporary, target, source)
     shutil.rmtree(folder)
-    return VideoResult(frames, frames - share.items, audio, width, height, share)
+    return VideoResult(frames, frames - share.items, copied["audio"], copied["subtitle"], width, height, share)
+
+
+def _expected_frames(container: InputContainer) -> int:
+    """For the time left only: Matroska says how long it lasts, not how many frames it has; 0 if it says neither."""
+    stream = container.streams.video[0]
+    seconds = Fraction(container.duration or 0, av.time_base)
+    return stream.frames or round(seconds * _fraction(stream.average_rate or Fraction(0)))
 
 
 def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,11 +20,17 @@ from aether_deploy.errors import ImageError
 from aether_deploy.video_colour import Colour, from_rgb
 
 if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
     from aether_deploy.images import Picture
 
 __all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join", "parts_folder"]
+
+logger = logging.getLogger(__name__)
+
+# Kinds of subtitles that a container takes as they are.
+_SUBTITLES = {".mkv": ("srt", "ass"), ".mp4": ("mov_text",), ".mov": ("mov_text",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +142,12 @@ def finished_parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.nut"))
 
 
-def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> int:
-    """Video of the parts and sound of the source into one file, in order of decoding; gives the audio streams."""
+def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> Counter[str]:
+    """Video of the parts, and sound, subtitles, chapters and title of the source, into one file in order of decoding.
+
+    Returns:
+        how many streams of a type, `audio` or `subtitle`, were copied.
+    """
     if not parts:
         raise ImageError(f"{source}: no frame could be decoded; check the file")
     with av.open(source) as original, av.open(parts[0]) as first:
@@ -144,7 +156,8 @@ def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> i
             video = result.add_stream_from_template(first.streams.video[0])
             # NUT tells neither: a reader guesses them from the packets.
             video.codec_context.framerate, video.time_base = encoding.rate, encoding.time_base
-            sounds = {stream.index: result.add_stream_from_template(stream) for stream in original.streams.audio}
+            copies = _copies(original, result, target.suffix.lower())
+            result.set_chapters(original.chapters())
 
             def of_video() -> Iterator[tuple[float, int, Packet[Any]]]:
                 packets = (packet for part in parts for packet in _packets(part))
@@ -152,17 +165,38 @@ def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> i
                     packet.dts, packet.stream = dts, video
                     yield _time(packet), 0, packet
 
-            def of_audio() -> Iterator[tuple[float, int, Packet[Any]]]:
-                for packet in original.demux(list(original.streams.audio)):
+            def of_source() -> Iterator[tuple[float, int, Packet[Any]]]:
+                for packet in original.demux([original.streams[index] for index in copies]):
                     if packet.size:
                         index = packet.stream.index
-                        packet.stream = sounds[index]
+                        packet.stream = copies[index]
                         yield _time(packet), 1 + index, packet
 
-            streams = (of_video(), of_audio()) if sounds else (of_video(),)
+            streams = (of_video(), of_source()) if copies else (of_video(),)
             for _, _, packet in heapq.merge(*streams, key=lambda item: item[:2]):
                 result.mux_one(packet)
-            return len(sounds)
+            return Counter(stream.type for stream in copies.values())
+
+
+def _copies(original: InputContainer, result: OutputContainer, suffix: str) -> dict[int, Any]:
+    """Index in the source -> a stream of the result for it, with its language and title."""
+    copies = {}
+    for stream in (*original.streams.audio, *original.streams.subtitles):
+        # FFmpeg has no decoder for some.
+        kind = stream.codec_context.name if stream.codec_context else "unknown"
+        if stream.type == "subtitle" and kind not in _SUBTITLES.get(suffix, ()):
+            logger.warning("%s subtitles are not copied into %s; a result like the source may take them", kind, suffix)
+            continue
+        copies[stream.index] = result.add_stream_from_template(stream)
+        copies[stream.index].metadata.update(_texts(stream.metadata, "language"))
+    result.metadata.update(_texts(original.metadata))
+    return copies
+
+
+def _texts(metadata: dict[str, str], *more: str) -> dict[str, str]:
+    """What says what it is about; the rest is about the source's file."""
+    wanted = {"title", "artist", "comment", "copyright", "date", "description", *more}
+    return {key: text for key, text in metadata.items() if key.lower() in wanted}
 
 
 def _packets(part: Path) -> Iterator[Packet[Any]]:

@@ -16,9 +16,10 @@ import pytest
 
 from aether_deploy.batch_run import plan_folder
 from aether_deploy.errors import ImageError
-from aether_deploy.files import is_temporary, replacing
+from aether_deploy.files import is_temporary, replacing, sha256_of
+from aether_deploy.folder_record import RECORD
 from aether_deploy.images import PHOTOS, Picture, read_picture, write_picture
-from tests.conftest import Ran, error_line
+from tests.conftest import Ran, error_line, randomize, save, tiny
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,7 +38,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def _other(folder: Path) -> Path:
+    """Another network than `checkpoint_file`, of the same architecture."""
+    return save(randomize(tiny(), seed=1), folder / "2x_Other.pth")
 
 
 def test_the_tree_is_kept(folder: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
@@ -104,32 +111,157 @@ def test_refusals(folder: Path, tmp_path: Path) -> None:
         plan_folder(tmp_path / "empty", tmp_path / "out")
 
 
-def test_a_kill_and_then_the_same_files(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
-    folder, out, whole = tmp_path / "in", tmp_path / "out", tmp_path / "whole"
-    folder.mkdir()
-    photo = read_picture(PHOTOS / "chelsea.png").pixels
-    for index in range(24):
-        write_picture(folder / f"{index:02}.png", Picture(photo[index : index + 160, :200]))
-    assert call("upscale", checkpoint_file, folder, "-o", whole).code == 0
-    words = [sys.executable, "-m", "aether_deploy.upscale", str(checkpoint_file), str(folder), "-o", str(out)]
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("[0-9]*.png"))) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    # Another that was cut off while it wrote, under the number of a process that is gone.
-    (out / f".23.{process.pid}.png").write_bytes(b"half")
-    there = {path.name for path in out.glob("[0-9]*.png")}
-    assert 3 <= len(there) < 24
-    for name in there:
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
-    ran = call("upscale", checkpoint_file, folder, "-o", out, "--json")
-    assert ran.code == 0
-    assert len(ran.json["skipped"]) == len(there)
-    assert _tree(out) == _tree(whole)
+class TestRecord:
+    """What made the results decides whether they are taken for done."""
+
+    @pytest.fixture
+    def done(self, folder: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> Path:
+        """The output of a whole run."""
+        ran = call("upscale", checkpoint_file, folder, "-o", tmp_path / "out")
+        assert ran.code == 0, ran.err
+        assert "note:" not in ran.err
+        return tmp_path / "out"
+
+    def test_another_model_or_overlap(
+        self, folder: Path, done: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        before, other = _tree(done), _other(tmp_path)
+        for words, seen in (
+            ((other,), f"model {sha256_of(checkpoint_file)[:12]}, now {sha256_of(other)[:12]}"),
+            ((checkpoint_file, "--overlap", "20"), "overlap auto, now 20"),
+        ):
+            ran = call("upscale", words[0], folder, "-o", done, *words[1:])
+            assert ran.code == 1
+            assert seen in error_line(ran)
+            assert "give another --output, or --overwrite" in error_line(ran)
+            assert _tree(done) == before
+        ran = call("upscale", other, folder, "-o", done, "--overwrite")
+        assert ran.code == 0, ran.err
+        assert call("upscale", other, folder, "-o", tmp_path / "fresh").code == 0
+        assert _tree(done) == _tree(tmp_path / "fresh") != before
+        assert call("upscale", other, folder, "-o", done, "--json").json["written"] == []
+        assert call("upscale", checkpoint_file, folder, "-o", done).code == 1
+
+    def test_what_stands_there_without_a_record_is_kept(
+        self, folder: Path, done: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        (done / RECORD).unlink()
+        (done / "b.jpg").unlink()
+        ours = done / "a.png"
+        ours.write_bytes(b"somebody's own")
+        ran = call("upscale", checkpoint_file, folder, "-o", done, "--json")
+        assert [Path(path).name for path in ran.json["written"]] == ["b.jpg"]
+        assert "note: 5 results were in" in ran.err
+        os.utime(folder / "a.png")
+        ran = call("upscale", checkpoint_file, folder, "-o", done, "--json")
+        assert ran.json["written"] == []
+        assert ours.read_bytes() == b"somebody's own"
+
+    def test_no_record_is_made_where_nothing_is(
+        self, folder: Path, done: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        (done / RECORD).unlink()
+        assert call("upscale", checkpoint_file, folder, "-o", done).code == 0
+        assert call("upscale", _other(tmp_path), folder, "-o", done).code == 0
+        assert not (done / RECORD).exists()
+
+    def test_a_picture_that_was_edited_since_is_done_again(
+        self, folder: Path, done: Path, checkpoint_file: Path, call: Callable[..., Ran]
+    ) -> None:
+        before = (done / "sub" / "a.png").read_bytes()
+        write_picture(folder / "sub" / "a.png", Picture(np.zeros((20, 30, 3), np.uint8)))
+        ran = call("upscale", checkpoint_file, folder, "-o", done, "--json")
+        assert ran.json["written"] == [str(done / "sub" / "a.png")]
+        assert (done / "sub" / "a.png").read_bytes() != before
+
+    @pytest.mark.parametrize("damaged", ["", "[]", "{}", '{"made_by": {}, "created": 0, "overwrite": false}'])
+    def test_a_damaged_record(
+        self, damaged: str, folder: Path, done: Path, checkpoint_file: Path, call: Callable[..., Ran]
+    ) -> None:
+        (done / RECORD).write_text(damaged)
+        ran = call("upscale", checkpoint_file, folder, "-o", done)
+        assert ran.code == 1
+        assert f"{RECORD}: no record of a run" in error_line(ran)
+        assert call("upscale", checkpoint_file, folder, "-o", done, "--overwrite").code == 0
+
+    def test_a_neosr_folder_is_the_checkpoint_that_was_taken(
+        self, folder: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        """A training that went on is another model."""
+        models = tmp_path / "experiment" / "models"
+        models.mkdir(parents=True)
+        save(tiny(), models / "net_g_1000.pth")
+        words = ("upscale", tmp_path / "experiment", folder, "-o", tmp_path / "out")
+        assert call(*words).code == 0
+        save(randomize(tiny(), seed=1), models / "net_g_2000.pth")
+        ran = call(*words)
+        assert ran.code == 1
+        assert "its results were made with model" in error_line(ran)
+
+
+class TestKill:
+    """A run that is killed goes on, and ends with the same files."""
+
+    @pytest.fixture
+    def many(self, tmp_path: Path) -> Path:
+        """Enough to be killed in the middle."""
+        (tmp_path / "in").mkdir()
+        photo = read_picture(PHOTOS / "chelsea.png").pixels
+        for index in range(24):
+            write_picture(tmp_path / "in" / f"{index:02}.png", Picture(photo[index : index + 160, :200]))
+        return tmp_path / "in"
+
+    @staticmethod
+    def _kill(written: Callable[[], int], *words: object) -> int:
+        """Runs `upscale` in a process of its own until some pictures are written; gives its number."""
+        command = [sys.executable, "-m", "aether_deploy.upscale", *map(str, words)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while written() < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        return process.pid
+
+    def test_and_then_the_same_files(
+        self, many: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        out, whole = tmp_path / "out", tmp_path / "whole"
+        assert call("upscale", checkpoint_file, many, "-o", whole).code == 0
+        number = self._kill(lambda: len(list(out.glob("[0-9]*.png"))), checkpoint_file, many, "-o", out)
+        # Another that was cut off while it wrote, under the number of a process that is gone.
+        (out / f".23.{number}.png").write_bytes(b"half")
+        there = {path.name for path in out.glob("[0-9]*.png")}
+        assert 3 <= len(there) < 24
+        for name in there:
+            assert (out / name).read_bytes() == (whole / name).read_bytes()
+        ran = call("upscale", checkpoint_file, many, "-o", out, "--json")
+        assert ran.code == 0
+        assert len(ran.json["skipped"]) == len(there)
+        assert _tree(out) == _tree(whole)
+
+    def test_overwriting_another_models_results(
+        self, many: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        """The results that the killed run had not come to are another model's, and are not taken for done."""
+        out, whole, other = tmp_path / "out", tmp_path / "whole", _other(tmp_path)
+        assert call("upscale", checkpoint_file, many, "-o", out).code == 0
+        assert call("upscale", other, many, "-o", whole).code == 0
+        old = _tree(out)
+        self._kill(
+            lambda: sum((out / name).read_bytes() != data for name, data in old.items()),
+            *(other, many, "-o", out, "--overwrite"),
+        )
+        kept = [name for name, data in old.items() if (out / name).read_bytes() == data]
+        assert 0 < len(kept) < 24
+        ran = call("upscale", checkpoint_file, many, "-o", out)
+        assert "its results were made with model" in error_line(ran)
+        ran = call("upscale", other, many, "-o", out, "--json")
+        assert ran.code == 0, ran.err
+        assert sorted(Path(path).name for path in ran.json["written"]) == kept
+        assert _tree(out) == _tree(whole)
 
 
 def test_leftovers_of_the_living_are_kept(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from aether_deploy import pipeline
 from aether_deploy.checkpoint import load_checkpoint, sha256_of
@@ -22,7 +24,10 @@ from aether_deploy.engines.process import tensorrt_version
 from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.errors import ParityError
 from aether_deploy.fuse import fuse_aether
+from aether_deploy.images import parity_photos
 from aether_deploy.manifest import read_manifest
+from aether_deploy.network import arch
+from aether_deploy.parity_cases import parity_cases
 from aether_deploy.pipeline import ExportOptions, export_model, plan
 from aether_deploy.runners import capture_reference
 from tests.conftest import Ran, error_line, save
@@ -119,6 +124,26 @@ class TestRtx:
         ran = call("export", checkpoint, "--format", "tensorrt-rtx", "--dry-run", "--gpu", "turing,sm86")
         assert "2x_Calm_fp32_trtrtx1.7_sm75+sm86_ffn1x1.engine" in ran.out
         assert "sm75 builds no MatMul: the FFN becomes 1x1 convolutions" in ran.out
+
+
+def test_two_formats_and_precisions_run_the_trained_network_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its real forward passes are counted: one a case, for four artifacts."""
+    seen: list[tuple[int, ...]] = []
+    forward = arch.AetherNet.forward
+
+    def counted(network: Any, x: torch.Tensor) -> torch.Tensor:
+        if not network.fused_init:
+            seen.append(tuple(x.shape))
+        return forward(network, x)
+
+    monkeypatch.setattr(arch.AetherNet, "forward", counted)
+    options = engine_plan.EngineOptions((SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,), ("sm86",))
+    wanted = ExportOptions(("onnx", "tensorrt-rtx"), ("fp32", "fp16"), output=tmp_path, engine=options)
+    made = export_model(load_checkpoint(checkpoint), wanted)
+    assert [artifact.path.suffix for artifact in made] == [".onnx", ".onnx", ".engine", ".engine"]
+    assert seen == [case.lr.shape for case in parity_cases(parity_photos())]
 
 
 class TestRefusals:

@@ -127,11 +127,25 @@ class TestRefusedByTensorrt:
             EngineRunner(engine, trust=True)
 
 
+def test_an_engine_is_not_run_where_it_was_not_asked_to(engine: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """Refused before TensorRT is started; what asks for no device opens it, as the tests below do."""
+    with pytest.raises(RunnerError, match="an engine for --device cpu; it runs only on the GPU"):
+        open_runner(engine, device="cpu")
+    ran = call("upscale", engine, PHOTOS / "coffee.png", "-o", tmp_path / "out.png", "--device", "cpu")
+    assert ran.code == 1
+    assert "leave --device out, or give the ONNX file" in error_line(ran)
+    assert not (tmp_path / "out.png").exists()
+    ran = call("parity", engine.with_suffix(".onnx"), engine, "--device", "cpu")
+    assert ran.code == 1
+    assert "an engine for --device cpu" in error_line(ran)
+
+
 class TestRuns:
     """Everything but the GPU and TensorRT's runtime is real: the process, the pipes, Polygraphy's runner."""
 
-    def test_as_the_onnx_file_in_both_profiles(self, on_fake_gpu: Path) -> None:
-        runner = open_runner(on_fake_gpu)
+    @pytest.mark.parametrize("device", [None, "auto", "cuda"])
+    def test_as_the_onnx_file_in_both_profiles(self, on_fake_gpu: Path, device: str | None) -> None:
+        runner = open_runner(on_fake_gpu, device=device)
         assert isinstance(runner, EngineRunner)
         expected = OnnxRunner(on_fake_gpu.with_suffix(".onnx"))
         assert (runner.scale, runner.in_chans, runner.static, runner.precision) == (2, 3, None, "fp32")

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ParityError
-from aether_deploy.images import parity_photos
-from aether_deploy.parity import TOLERANCES, Case, capture, compare, parity_cases, verify
+from aether_deploy.fuse import fuse_aether
+from aether_deploy.parity import TOLERANCES, capture, compare, verify
+from aether_deploy.parity_cases import Case
+from aether_deploy.spec import NetworkSpec
+from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import Ran, error_line, save, tiny
+from tests.engines import calm
 
 GRAY = np.full((1, 3, 4, 6), 0.5, np.float32)
 
@@ -105,24 +112,6 @@ def test_worst_prefers_the_failed_case() -> None:
     assert report.overall.max_abs == pytest.approx(1e-4, rel=1e-2)
 
 
-def test_cases_cover_what_the_design_asks_for() -> None:
-    cases = parity_cases(parity_photos(), shapes=[(1, 30, 20)])
-    names = {case.name for case in cases}
-    assert {"noise", "black", "white", "step edge", "checkerboard"} < names
-    assert {"astronaut", "chelsea", "coffee", "rocket"} < names
-    shapes = {case.lr.shape for case in cases}
-    assert {(1, 3, 1, 1), (1, 3, 30, 20)} < shapes
-    assert any(shape[0] == 2 for shape in shapes)
-    assert any(shape[2] % 2 and shape[3] % 2 and shape[2] != shape[3] for shape in shapes)
-    assert all(case.lr.dtype == np.float32 and 0 <= case.lr.min() <= case.lr.max() <= 1 for case in cases)
-
-
-def test_static_cases_have_that_one_shape() -> None:
-    cases = parity_cases(parity_photos(), static=(2, 3, 70, 50))
-    assert {case.lr.shape for case in cases} == {(2, 3, 70, 50)}
-    assert len({case.name for case in cases}) == 9
-
-
 def test_the_command_on_two_checkpoints(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
     assert call("fuse", checkpoint_file, "-o", tmp_path / "fused.pth").code == 0
     ran = call("parity", checkpoint_file, tmp_path / "fused.pth", "--json")
@@ -138,6 +127,57 @@ def test_the_command_closes(tmp_path: Path, call: Callable[..., Ran], checkpoint
     assert ran.code == 3
     assert "is not the network" in error_line(ran)
     assert not ran.json["parity"]["passed"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """One network as ONNX in fp32 and fp16."""
+    folder = tmp_path_factory.mktemp("files")
+    network = fuse_aether(calm(scale=2, embed_dim=12, depths=(1, 1)))
+    spec = NetworkSpec.from_state_dict(network.state_dict())
+    for precision in ("fp32", "fp16"):
+        ir.save(onnx_model(network, spec, Variant(precision)), folder / f"{precision}.onnx")
+    return folder / "fp32.onnx", folder / "fp16.onnx"
+
+
+class TestDevice:
+    """What both run on, and how it is said."""
+
+    @pytest.mark.parametrize("words", [(), ("--device", "cpu")])
+    def test_the_cpu_executes_half_precision_as_its_types_say(
+        self, words: tuple[str, ...], files: tuple[Path, Path], call: Callable[..., Ran]
+    ) -> None:
+        ran = call("parity", *files, *words, "--json")
+        assert ran.code == 0, ran.err
+        assert ran.json["runners"] == ["ONNX Runtime fp32 CPU", "faithful fp16 on the CPU"]
+        # ONNX Runtime's own CPU provider, which drops the roundings, errs by less.
+        assert ran.json["figures"]["max_abs"] > 1e-4
+
+    def test_auto_is_the_cpu_where_nothing_else_is(
+        self, files: tuple[Path, Path], call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("CUDA is here")
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+        ran = call("parity", *files, "--device", "auto")
+        assert ran.code == 0, ran.err
+        assert "(ONNX Runtime fp32 CPU)" in ran.out
+        assert "(faithful fp16 on the CPU)" in ran.out
+        assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+    def test_one_that_is_not_there(
+        self, files: tuple[Path, Path], checkpoint_file: Path, call: Callable[..., Ran]
+    ) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("CUDA is here")
+        for a, b in (files, files[::-1]):
+            ran = call("parity", a, b, "--device", "cuda")
+            assert ran.code == 1
+            assert "CUDAExecutionProvider is not in this ONNX Runtime; available: " in error_line(ran)
+            assert "CPUExecutionProvider" in error_line(ran)
+        ran = call("parity", checkpoint_file, files[0], "--device", "cuda")
+        assert ran.code == 1
+        assert "no CUDA device, available: cpu" in error_line(ran)
 
 
 def test_the_command_refuses_another_scale(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:

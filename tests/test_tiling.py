@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from skimage import data
 
 from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.deep_images import Pixels
+from aether_deploy.edge_reach import effective_margin
 from aether_deploy.errors import RunnerError
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.images import list_images, read_picture
+from aether_deploy.images import Picture, list_images, read_picture
 from aether_deploy.onnx_export import export_onnx, save_onnx
-from aether_deploy.runners import OnnxRunner, TorchRunner
+from aether_deploy.runners import OnnxRunner, Runner, TorchRunner
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.tiling import RAMP, effective_margin, plan_axis, plan_grid, stitch
+from aether_deploy.tiling import RAMP, Grid, plan_axis, plan_grid, stitch, stitched_rows
+from aether_deploy.upscaling import Upscaler
 from tests.conftest import SAMPLE, tiny
 
 PHOTOS = SAMPLE.parent / "photos"
@@ -108,6 +113,26 @@ def sample() -> TorchRunner:
     )
 
 
+@pytest.fixture(scope="module")
+def sample_onnx(sample: TorchRunner, tmp_path_factory: pytest.TempPathFactory) -> OnnxRunner:
+    """The packaged network as it is used, in ONNX Runtime."""
+    path = tmp_path_factory.mktemp("onnx") / "sample.onnx"
+    assert sample.spec is not None
+    save_onnx(export_onnx(fuse_aether(load_checkpoint(SAMPLE).build()), sample.spec), path)
+    return OnnxRunner(path)
+
+
+def _floats(runner: Runner, pixels: Pixels, grid: Grid) -> NDArray[np.floating[Any]]:
+    """(3, H, W) before anything is rounded."""
+    return np.concatenate([rows.copy() for _, rows in stitched_rows(runner, pixels, grid)], axis=1)
+
+
+def _worst_line(tiled: Pixels, whole: NDArray[np.int_]) -> float:
+    """The share of differing values in the row or column that has most of them: a seam is a line."""
+    different = tiled != whole
+    return float(max(different.mean(axis=(0, 2)).max(), different.mean(axis=(1, 2)).max()))
+
+
 class TestStitch:
     """Against the untiled result."""
 
@@ -119,9 +144,21 @@ class TestStitch:
         pixels = np.random.default_rng(0).integers(0, 65535, (70, 91, 3), dtype=np.uint16)
         grid = plan_grid(70, 91, 2 * field + 11, field, batch=batch)
         assert len(grid) > 12
-        whole = stitch(runner, pixels, plan_grid(70, 91, None, 0)).astype(np.float64) / 65535
-        # 1e-5 of float error and half a level of 16 bits on each side.
-        assert np.abs(stitch(runner, pixels, grid) / 65535 - whole).max() <= 1e-5 + 1 / 65535
+        whole = _floats(runner, pixels, plan_grid(70, 91, None, 0))
+        assert np.abs(_floats(runner, pixels, grid) - whole).max() <= 1e-5
+
+    def test_exact_on_the_trained_network(self, sample: TorchRunner, sample_onnx: OnnxRunner) -> None:
+        assert sample.spec is not None
+        field = sample.spec.receptive_field
+        pixels = read_picture(PHOTOS / "chelsea.png").pixels
+        height, width, _ = pixels.shape
+        whole = _floats(sample_onnx, pixels, plan_grid(height, width, None, 0))
+        exact = plan_grid(height, width, 2 * field + 30, field)
+        assert len(exact) > 12
+        assert np.abs(_floats(sample_onnx, pixels, exact) - whole).max() <= 1e-5
+        # And it would show: a trained network's influence dies off, but a third of the field errs by 2.8e-4.
+        less = plan_grid(height, width, 2 * field + 30, field // 3)
+        assert np.abs(_floats(sample_onnx, pixels, less) - whole).max() > 1e-4
 
     def test_one_pixel_less_than_exact_shows(self) -> None:
         """The field is not merely large enough: three blocks' worth less of it changes the output."""
@@ -138,21 +175,27 @@ class TestStitch:
     def test_default_overlap_is_within_a_level_and_has_no_seam(
         self, sample: TorchRunner, photo: Path, tile: int
     ) -> None:
-        pixels = read_picture(photo).pixels[:128, :160]
-        margin = effective_margin(sample) + RAMP // 2
-        grid = plan_grid(128, 160, tile, margin, ramp=RAMP)
-        assert len(grid) >= 4
-        whole = stitch(sample, pixels, plan_grid(128, 160, None, 0)).astype(int)
-        tiled = stitch(sample, pixels, grid).astype(int)
+        picture = Picture(read_picture(photo).pixels[:128, :160])
+        whole = Upscaler(sample, tile=160)(picture).pixels.astype(int)
+        tiled = Upscaler(sample, tile=tile)(picture).pixels
         assert np.abs(tiled - whole).max() <= 1
-        # A seam would be a line: no column, and no row, differs in more than one value in fifty.
-        different = tiled != whole
-        assert max(different.mean(axis=(0, 2)).max(), different.mean(axis=(1, 2)).max()) <= 0.02
+        assert _worst_line(tiled, whole) <= 0.02
+
+    @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
+    def test_default_overlap_on_whole_photos(self, sample_onnx: OnnxRunner, name: str) -> None:
+        """Tiles of 200 pixels, six to twelve of them; measured: at most 0.21% of a line differ, by one level."""
+        picture = Picture(getattr(data, name)())
+        whole = Upscaler(sample_onnx, tile=1024)(picture).pixels.astype(int)
+        tiled = Upscaler(sample_onnx, tile=200)(picture).pixels
+        assert np.abs(tiled - whole).max() <= 1
+        assert _worst_line(tiled, whole) <= 0.01
 
     def test_without_overlap_there_is_a_seam(self, sample: TorchRunner) -> None:
         pixels = read_picture(PHOTOS / "coffee.png").pixels[:96, :96]
         whole = stitch(sample, pixels, plan_grid(96, 96, None, 0)).astype(int)
-        assert np.abs(stitch(sample, pixels, plan_grid(96, 96, 48, 0)) - whole).max() > 5
+        cut = stitch(sample, pixels, plan_grid(96, 96, 48, 0))
+        assert np.abs(cut - whole).max() > 5
+        assert _worst_line(cut, whole) > 0.5
 
     def test_static_network_of_any_picture(self, tmp_path: Path) -> None:
         network = fuse_aether(tiny())

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from aether_deploy.errors import OutOfMemoryError, RunnerError
+from aether_deploy.fuse import fuse_aether
 from aether_deploy.images import Picture, read_picture, write_picture
+from aether_deploy.onnx_export import export_onnx, save_onnx
 from aether_deploy.runners import TorchRunner, open_runner
 from aether_deploy.spec import NetworkSpec
 from aether_deploy.upscaling import Upscaler, auto_tile, available_memory, bytes_per_pixel
@@ -86,6 +88,30 @@ class TestKinds:
             Upscaler(TorchRunner(tiny(), in_chans=3, scale=2), overlap="exact")
 
 
+def _run_short_of_memory(
+    model: Path, source: Path, target: Path, *, mebibytes: int
+) -> subprocess.CompletedProcess[str]:
+    """Upscales 512x512 pixels in a process that may have so much more memory, once it has run a small picture."""
+    write_picture(source, Picture(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)))
+    code = (
+        "import resource, sys, logging\n"
+        "from pathlib import Path\n"
+        "from aether_deploy.images import *\n"
+        "from aether_deploy.runners import open_runner\n"
+        "from aether_deploy.upscaling import Upscaler\n"
+        "logging.basicConfig(level=logging.WARNING)\n"
+        "model, source, target = map(Path, sys.argv[1:4])\n"
+        "upscaler = Upscaler(open_runner(model, threads=1), tile=512, overlap=28)\n"
+        "picture = read_picture(source)\n"
+        "write_picture(target, upscaler(Picture(picture.pixels[:64, :64])))\n"
+        "now = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (now + int(sys.argv[4]) * 2**20,) * 2)\n"
+        "write_picture(target, upscaler(picture))\n"
+    )
+    words = [sys.executable, "-c", code, *map(str, (model, source, target, mebibytes))]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
 class TestMemory:
     """Tiles from what is free, smaller ones when it runs out."""
 
@@ -108,31 +134,26 @@ class TestMemory:
         assert needs == sorted(needs)
         assert available_memory("cpu") > 0
 
-    def test_out_of_memory_halves_the_tile_and_goes_on(self, checkpoint_file: Path, tmp_path: Path) -> None:
-        """A real one: the process may not have the memory that the whole picture needs."""
-        write_picture(tmp_path / "x.png", Picture(np.random.default_rng(0).integers(0, 255, (512, 512, 3), np.uint8)))
-        code = (
-            "import resource, sys, logging\n"
-            "from pathlib import Path\n"
-            "import torch; torch.set_num_threads(1)\n"
-            "from aether_deploy.images import *\n"
-            "from aether_deploy.runners import open_runner\n"
-            "from aether_deploy.upscaling import Upscaler\n"
-            "logging.basicConfig(level=logging.WARNING)\n"
-            "upscaler = Upscaler(open_runner(Path(sys.argv[1])), tile=512, overlap='exact')\n"
-            "picture = read_picture(Path(sys.argv[2]))\n"
-            "upscaler(Picture(picture.pixels[:64, :64]))\n"
-            "now = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
-            "resource.setrlimit(resource.RLIMIT_AS, (now + 350 * 2**20,) * 2)\n"
-            "write_picture(Path(sys.argv[3]), upscaler(picture))\n"
-        )
-        words = [sys.executable, "-c", code, *map(str, (checkpoint_file, tmp_path / "x.png", tmp_path / "y.png"))]
-        ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    @pytest.mark.parametrize("kind", [".pth", ".onnx"])
+    def test_out_of_memory_halves_the_tile_and_goes_on(self, kind: str, checkpoint_file: Path, tmp_path: Path) -> None:
+        model = checkpoint_file.with_suffix(kind)
+        if kind == ".onnx":
+            network = fuse_aether(tiny())
+            save_onnx(export_onnx(network, NetworkSpec.from_state_dict(network.state_dict())), model)
+        ran = _run_short_of_memory(model, tmp_path / "x.png", tmp_path / "y.png", mebibytes=350)
         assert ran.returncode == 0, ran.stderr
         assert "out of memory with tiles of 512x512; going on with 256" in ran.stderr
         part = Picture(read_picture(tmp_path / "x.png").pixels[:120, :120])
         expected = Upscaler(open_runner(checkpoint_file))(part).pixels[:200, :200]
         assert np.abs(read_picture(tmp_path / "y.png").pixels[:200, :200].astype(int) - expected).max() <= 1
+
+    def test_what_no_tile_helps_is_a_known_error(self, checkpoint_file: Path, tmp_path: Path) -> None:
+        """Not even the pixels of the result fit."""
+        ran = _run_short_of_memory(checkpoint_file, tmp_path / "x.png", tmp_path / "y.png", mebibytes=2)
+        assert ran.returncode == 1
+        assert ran.stderr.splitlines()[-1].startswith(
+            "aether_deploy.errors.OutOfMemoryError: out of memory for 512x512 pixels in tiles of "
+        )
 
     def test_nothing_smaller_is_left(self, runner: TorchRunner) -> None:
         class Full(TorchRunner):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,45 @@ def make_video(
                 container.mux(tone.encode(sound))
             container.mux(tone.encode(None))
     return path
+
+
+def with_subtitles(source: Path, target: Path) -> Path:
+    """The same with two lines of subtitles, a chapter, and words about them."""
+    (text := source.with_suffix(".srt")).write_text(
+        "1\n00:00:00,000 --> 00:00:00,100\nHello\n\n2\n00:00:00,100 --> 00:00:00,300\nWorld\n"
+    )
+    with av.open(source) as original, av.open(text) as lines, av.open(target, "w") as result:
+        (said,) = lines.streams.subtitles
+        copies = {stream.index: result.add_stream_from_template(stream) for stream in original.streams}
+        matroska = target.suffix == ".mkv"
+        spoken: Any = result.add_stream_from_template(said) if matroska else result.add_mux_stream("mov_text")
+        spoken.metadata["language"] = "ger"
+        result.metadata["title"] = "A film"
+        chapter = {"id": 1, "start": 0, "end": 300, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+        result.set_chapters([chapter])  # type: ignore[list-item]
+        for packet in original.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                result.mux_one(packet)
+        for line in lines.demux(said):
+            if line.size:
+                content = bytes(line) if matroska else line.size.to_bytes(2, "big") + bytes(line)
+                packet = av.Packet(content)
+                packet.pts = packet.dts = line.pts
+                packet.duration, packet.time_base, packet.stream = line.duration, line.time_base, spoken
+                result.mux_one(packet)
+    return target
+
+
+def lines_of(path: Path) -> list[tuple[bytes, float, float]]:
+    """(content, when, for how long) of each subtitle."""
+    with av.open(path) as container:
+        packets = container.demux(list(container.streams.subtitles)) if container.streams.subtitles else iter(())
+        return [
+            (bytes(p), float((p.pts or 0) * p.time_base), float((p.duration or 0) * p.time_base))
+            for p in packets
+            if p.size
+        ]
 
 
 def frames_of(path: Path) -> list[av.VideoFrame]:
@@ -144,6 +184,55 @@ class TestFrames:
             assert result.rotation == 0
             seen[path.stem] = to_rgb(result, Colour.of(result)).astype(float)
         assert np.abs(np.rot90(seen["turned"], -rotation // 90) - seen["straight"]).mean() < 4
+
+
+class TestCopied:
+    """What the source has beside pictures and sound."""
+
+    @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+    def test_subtitles_chapters_and_title(self, upscaler: Upscaler, suffix: str, tmp_path: Path) -> None:
+        source = with_subtitles(make_video(tmp_path / f"plain{suffix}"), tmp_path / f"in{suffix}")
+        target = tmp_path / f"out{suffix}"
+        result = upscale_video(upscaler, source, target, VideoOptions(part=4))
+        assert (result.audio, result.subtitles) == (1, 1)
+        assert lines_of(target) == lines_of(source)
+        assert [b"Hello" in lines_of(target)[0][0], len(lines_of(target))] == [True, 2]
+        assert sounds_of(target).popitem()[1] == sounds_of(source).popitem()[1]
+        assert [f.time for f in frames_of(target)] == [f.time for f in frames_of(source)]
+        with av.open(target) as container:
+            assert container.metadata["title"] == "A film"
+            assert container.streams.subtitles[0].metadata["language"] == "ger"
+            (chapter,) = container.chapters()
+            assert chapter["metadata"]["title"] == "One"
+            assert float(chapter["end"] * chapter["time_base"]) == pytest.approx(0.3)
+        again = target.with_stem("again")
+        upscale_video(upscaler, source, again, VideoOptions(part=4))
+        assert again.read_bytes() == target.read_bytes()
+
+    def test_a_container_that_does_not_take_them(
+        self, upscaler: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source = with_subtitles(make_video(tmp_path / "plain.mkv"), tmp_path / "in.mkv")
+        result = upscale_video(upscaler, source, tmp_path / "out.mp4")
+        assert (result.audio, result.subtitles) == (1, 0)
+        assert "srt subtitles are not copied into .mp4" in caplog.text
+        assert lines_of(tmp_path / "out.mp4") == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_progress_says_the_rate_and_the_time_left(
+    suffix: str, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_video(tmp_path / f"in{suffix}", frames=40, size=(96, 120), sounds=0)
+    words = ("upscale", checkpoint_file, source, "--overwrite")
+    assert "frames," not in call(*words).err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    ran = call(*words)
+    assert ran.code == 0, ran.err
+    # Drawn ten times a second, so some frames are not seen; the network needs about a second for all.
+    shown = re.findall(r"upscale: (\d+)/40 frames, \d+\.\d\d/s, ETA \d+:\d\d", ran.err)
+    assert len(set(shown)) >= 2
+    assert shown == sorted(shown, key=int)
 
 
 class TestColour:
@@ -246,7 +335,10 @@ class TestResume:
         assert (result.frames, result.resumed) == (11, 4)
         assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
-    def test_parts_of_another_network_are_not_taken(self, upscaler: Upscaler, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("model", "overlap"), [("two", "auto"), ("one", 20)])
+    def test_parts_of_another_network_or_overlap_are_not_taken(
+        self, model: str, overlap: str | int, upscaler: Upscaler, tmp_path: Path
+    ) -> None:
         source = make_video(tmp_path / "in.mp4", frames=3, sounds=0)
 
         class Stops(Upscaler):
@@ -257,7 +349,8 @@ class TestResume:
             upscale_video(Stops(upscaler.runner), source, tmp_path / "out.mp4", model="one")
         (parts,) = tmp_path.glob(".out.mp4.*.parts")
         (parts / "000000.nut").write_bytes(b"of another network")
-        assert upscale_video(upscaler, source, tmp_path / "out.mp4", model="two").resumed == 0
+        another = Upscaler(upscaler.runner, overlap=overlap)
+        assert upscale_video(another, source, tmp_path / "out.mp4", model=model).resumed == 0
         assert list(tmp_path.glob(".out.mp4.*")) == []
 
     def test_a_kill_in_the_middle(self, checkpoint_file: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from aether_deploy.engines.build import BuildRequest
 from aether_deploy.engines.gpus import Driver
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.runner import EngineRunner
-from aether_deploy.parity import Array, Case, ParityReport, Reference, capture, verify
+from aether_deploy.parity import Array, ParityReport, Reference, capture, verify
+from aether_deploy.parity_cases import Case
 
 if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint

@@ -25,7 +25,8 @@ from aether_deploy.neosr_run.inputs import check_images, check_pair, readable_by
 from aether_deploy.neosr_run.options import PlannedRun, adapted_options, planned_options
 from aether_deploy.neosr_run.output import Floats, Pixels, name_floats, printed_metrics, saved_images
 from aether_deploy.neosr_run.process import Neosr, Receipt, run_neosr
-from aether_deploy.parity import Case, ParityReport, Reference, verify
+from aether_deploy.parity import ParityReport, Reference, verify
+from aether_deploy.parity_cases import Case
 
 __all__ = ["ImageResult", "Validation", "validate"]
 

@@ -1,0 +1,77 @@
+"""What made a folder's results: a hidden JSON file in it, so that a run goes on only with the same network."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aether_deploy.errors import ImageError
+from aether_deploy.files import replacing
+
+__all__ = ["RECORD", "Record", "read_record", "write_record"]
+
+RECORD = ".aether_deploy.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The run that a folder belongs to.
+
+    Attributes:
+        made_by: see `Upscaler.identity`.
+        created: when it began, in nanoseconds by the clock of the folder's own file system.
+        overwrite: whether results from before it are to be made again. They are still there where such a run was
+            killed, and a run that goes on must not take them for its own.
+    """
+
+    made_by: dict[str, Any]
+    created: int
+    overwrite: bool
+
+    def is_done(self, source: Path, target: Path) -> bool:
+        """Whether a result that is there stands.
+
+        One from before the run does unless the run overwrites: who made it is not known. One of the run itself does
+        unless its picture was edited since.
+        """
+        made = target.stat().st_mtime_ns
+        return not self.overwrite if made < self.created else made >= source.stat().st_mtime_ns
+
+
+def read_record(folder: Path, made_by: dict[str, Any]) -> Record | None:
+    """The record of a folder; None if it has none.
+
+    Raises:
+        ImageError: it is damaged, or something else made what is there.
+    """
+    path = folder / RECORD
+    try:
+        record = Record(**json.loads(path.read_text(encoding="utf-8")))
+        seen = {key: record.made_by[key] for key in made_by}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ImageError(f"{path}: no record of a run ({error!r}); give another --output, or --overwrite") from error
+    if seen != made_by:
+        changed = (
+            f"{key} {str(seen[key])[:12]}, now {str(now)[:12]}" for key, now in made_by.items() if seen[key] != now
+        )
+        raise ImageError(
+            f"{folder}: its results were made with {'; '.join(changed)}; "
+            "give another --output, or --overwrite to make all of them again"
+        )
+    return record
+
+
+def write_record(folder: Path, made_by: dict[str, Any], *, overwrite: bool) -> None:
+    """Says, before the first result, what makes them.
+
+    Raises:
+        AetherDeployError: the folder cannot be made or written.
+    """
+    with replacing(folder / RECORD) as temporary:
+        record = Record(made_by, temporary.stat().st_mtime_ns, overwrite)
+        temporary.write_text(json.dumps(dataclasses.asdict(record)) + "\n", encoding="utf-8")
