@@ -134,10 +134,12 @@ def verify_artifact(artifact: Path) -> Manifest | None:
     """The manifest beside an artifact, after its sha256 was compared; None if there is none.
 
     Raises:
-        ManifestError: the file is not the one that was proved.
+        ManifestError: the file is not the one that was proved, or is not there.
     """
     manifest = read_manifest(artifact)
     if manifest is not None:
+        if not artifact.is_file():
+            raise ManifestError(f"{artifact}: not there, only its manifest is; export it again")
         seen = describe_artifact(artifact, "")["sha256"]
         expected = manifest.artifact["sha256"]
         if seen != expected:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy import cli
-from aether_deploy.errors import ParityError, RunnerError
-from aether_deploy.parity_cases import Case, parity_cases
+from aether_deploy.errors import ParityError
+from aether_deploy.parity_cases import Case
 from aether_deploy.tolerances import TOLERANCES, Tolerance
 
 __all__ = [
@@ -226,11 +225,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
-def _gate(asked: str, *precisions: str) -> str:
-    """The row asked for, or the most tolerant of those that the precisions call for."""
-    return asked if asked != "auto" else max(precisions, key=lambda precision: TOLERANCES[precision].max_abs)
-
-
 @click.command(cls=cli.Command, name="parity")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
@@ -253,28 +247,23 @@ def _gate(asked: str, *precisions: str) -> str:
 def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
     """Compares two artifacts or checkpoints, A being the reference."""
     with cli.progress("parity"):
+        from aether_deploy.comparison import compare_runners, without_tf32
         from aether_deploy.half_executor import open_faithful
         from aether_deploy.images import parity_photos
 
-        # TF32, a GPU's default, errs by 1e-4 of its own; its libraries read this when they are loaded.
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        without_tf32()
         first, second = (open_faithful(path, device=device, trust=trust) for path in (a, b))
-        if (first.in_chans, first.scale) != (second.in_chans, second.scale):
-            raise RunnerError(
-                f"{a} has {first.in_chans} channels and scale {first.scale}, {b} {second.in_chans} and "
-                f"{second.scale}; give two files of one network"
-            )
-        static = first.static or second.static
-        cases = parity_cases(parity_photos(images), in_chans=first.in_chans, static=static)
-        report = verify(
-            capture(first.run, cases), second.run, _gate(gate, first.precision, second.precision), what=b.name
-        )
+        compared = compare_runners(first, second, parity_photos(images), names=(str(a), str(b)), gate=gate)
+        report = compared.report
         report.require(f"{b}, compared with {a},")
     out = cli.console(stderr=as_json)
     out.print(f"A {a} ({first.name})\nB {b} ({second.name})")
     cli.show_report(report, out)
+    if compared.left_out:
+        out.print(f"outside the engine's profiles, so not run: {', '.join(compared.left_out)}", markup=False)
     if as_json:
-        cli.print_json({"a": str(a), "b": str(b), "runners": [first.name, second.name], **report.as_dict()})
+        found = {"runners": [first.name, second.name], "left_out": list(compared.left_out)}
+        cli.print_json({"a": str(a), "b": str(b), **found, **report.as_dict()})
     cli.next_command("python", "-m", "aether_deploy.upscale", b, "PHOTO.png", as_json=as_json)
 
 

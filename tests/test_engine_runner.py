@@ -164,6 +164,18 @@ class TestRuns:
             runner.run(np.zeros((1, 3, 1080, 1920), np.float32))
         runner.close()
 
+    def test_parity_leaves_out_what_the_profiles_do_not_take_and_says_so(
+        self, on_fake_gpu: Path, call: Callable[..., Ran]
+    ) -> None:
+        ran = call("parity", on_fake_gpu.with_suffix(".onnx"), on_fake_gpu, "--json")
+        assert ran.code == 0, ran.err
+        assert "noise 1x3x1x1" in ran.json["left_out"]
+        assert "outside the engine's profiles, so not run: noise" in ran.err
+        shapes = {case["case"] for case in ran.json["cases"]}
+        assert "noise 1x3x48x64" in shapes
+        # At the smallest shape what is drawn runs all the same.
+        assert "checkerboard 1x3x32x32" in shapes
+
     def test_a_picture_larger_than_the_profiles_is_tiled(
         self, on_fake_gpu: Path, tmp_path: Path, call: Callable[..., Ran]
     ) -> None:

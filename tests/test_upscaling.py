@@ -228,6 +228,16 @@ class TestCommand:
         assert "not the file that was proved" in error_line(ran)
         assert not (tmp_path / "y.png").exists()
 
+    def test_a_model_of_which_only_the_manifest_is_left(
+        self, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        assert call("export", checkpoint_file, "-o", tmp_path).code == 0
+        (model,) = tmp_path.glob("*.onnx")
+        model.unlink()
+        ran = call("upscale", model, tmp_path / "any.png", "-o", tmp_path / "x.png")
+        assert ran.code == 1
+        assert "not there, only its manifest is" in error_line(ran)
+
     @pytest.mark.parametrize(
         "words", [("--tile", "3"), ("--overlap", "much"), ("--device", "gpu"), ("--format", "gif")]
     )

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aether_deploy.errors import EngineError, RunnerError
+from aether_deploy.comparison import compare_runners, fitting_cases, without_tf32
+from aether_deploy.errors import EngineError
 from aether_deploy.half_executor import half_precision_of, open_faithful
 from aether_deploy.images import parity_photos
 from aether_deploy.manifest import utc_now
-from aether_deploy.parity import TOLERANCES, Array, Case, ParityReport, capture, parity_cases, verify
+from aether_deploy.parity import ParityReport
+from aether_deploy.parity_cases import parity_cases
 from aether_deploy.reports.files import describe_file
 from aether_deploy.reports.pictures import Photo, photo_of
 from aether_deploy.runners import open_runner
 
 if TYPE_CHECKING:
-    from aether_deploy.engines.profiles import Profile
     from aether_deploy.runners import Runner
 
 __all__ = ["Facts", "Request", "examine"]
@@ -99,6 +100,7 @@ def examine(request: Request) -> Facts:
     """
     model = describe_file(request.model, trust=request.trust)
     against = describe_file(request.against, trust=request.trust) if request.against else None
+    without_tf32()
     with _warnings() as warned:
         try:
             runner = _open(request.model, request.device, trust=request.trust)
@@ -112,7 +114,7 @@ def examine(request: Request) -> Facts:
         *_how_it_ran(request, model, runner),
         *([f"{against['file']}, the reference, ran as {reference.name}."] if against and reference else []),
         *_where_it_came_from(model, against),
-        *left_out,
+        *([f"Outside the engine's profiles, so not run: {', '.join(left_out)}."] if left_out else []),
         *([] if photos else ["No photo is an input that the network takes, so there are no pictures."]),
         *(f"Warning of this run: {warning}." for warning in warned),
     ]
@@ -128,51 +130,18 @@ def _open(path: Path, device: str, *, trust: bool) -> Runner:
 
 def _compare(
     request: Request, runner: Runner, reference: Runner | None
-) -> tuple[ParityReport | None, tuple[Photo, ...], list[str]]:
+) -> tuple[ParityReport | None, tuple[Photo, ...], tuple[str, ...]]:
     """Each case runs once; its output is judged and is what the pictures show."""
     photos = parity_photos(request.images)
     if reference is None:
         every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static)
-        cases, left_out = _fitting([case for case in every if not case.drawn], runner)
-        return None, tuple(photo_of(case, None, runner.run(case.lr)) for case in cases), left_out
-    if (runner.in_chans, runner.scale) != (reference.in_chans, reference.scale):
-        raise RunnerError(
-            f"{request.model} has {runner.in_chans} channels and scale {runner.scale}, {request.against} "
-            f"{reference.in_chans} and {reference.scale}; give two files of one network"
-        )
-    every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static or reference.static)
-    cases, left_out = _fitting(every, runner, reference)
-    if not cases:
-        raise RunnerError(f"{request.model} and {request.against} take no shape in common; export one of them again")
-    captured = capture(reference.run, cases)
-    outputs: list[Array] = []
-
-    def run(lr: Array) -> Array:
-        outputs.append(runner.run(lr))
-        return outputs[-1]
-
-    gate = max(runner.precision, reference.precision, key=lambda precision: TOLERANCES[precision].max_abs)
-    report = verify(captured, run, gate, what=request.model.name)
-    triples = zip(cases, captured.outputs, outputs, strict=True)
+        cases, left_out = fitting_cases([case for case in every if not case.drawn], runner)
+        return None, tuple(photo_of(case, None, runner.run(case.lr)) for case in cases), tuple(left_out)
+    names = str(request.against), str(request.model)
+    compared = compare_runners(reference, runner, photos, names=names)
+    triples = zip(compared.reference.cases, compared.reference.outputs, compared.outputs, strict=True)
     shown = [photo_of(*one) for one in triples if not one[0].drawn and one[1].shape == one[2].shape]
-    return report, tuple(shown), left_out
-
-
-def _fitting(cases: Sequence[Case], *runners: Runner) -> tuple[list[Case], list[str]]:
-    """The cases that engines take, with the drawn ones at the smallest shape too, and which were left out."""
-    # Only engines have any.
-    profiles: list[tuple[Profile, ...]] = [found for runner in runners if (found := getattr(runner, "profiles", ()))]
-
-    def taken(case: Case) -> bool:
-        return all(any(profile.takes(case.lr.shape) for profile in those) for those in profiles)
-
-    left_out = [str(case) for case in cases if not taken(case)]
-    fitting = [case for case in cases if taken(case)]
-    if not left_out:
-        return fitting, []
-    if any(case.drawn for case in cases):
-        fitting += [case for case in parity_cases(static=profiles[0][0].min) if taken(case)]
-    return fitting, [f"Outside the engine's profiles, so not run: {', '.join(left_out)}."]
+    return compared.report, tuple(shown), compared.left_out
 
 
 def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:

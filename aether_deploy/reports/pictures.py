@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from aether_deploy.images import bicubic, quantize
-from aether_deploy.parity import Array, Case, Figures, compare
+from aether_deploy.parity import Array, Figures, compare
+from aether_deploy.parity_cases import Case
 
 __all__ = ["Photo", "amplification", "data_uri", "difference_uri", "photo_of"]
 
