@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -194,7 +191,9 @@ def _peer_unfused(checkpoint: Checkpoint, path: Path) -> Path:
     """PyTorch's exporter at its defaults, dynamic height and width asked for the old way, nothing folded or fused."""
     import torch
 
-    with torch.no_grad(), _silent():
+    from aether_deploy.onnx_export import quiet_exporters
+
+    with torch.no_grad(), quiet_exporters():
         torch.onnx.export(
             checkpoint.build(),
             (torch.randn(1, checkpoint.spec.in_chans, 20, 20),),
@@ -212,8 +211,10 @@ def _peer_torchscript(network: nn.Module, path: Path) -> Path:
     """The tracing exporter at opset 17, the newest that most converters in the field ask for."""
     import torch
 
+    from aether_deploy.onnx_export import quiet_exporters
+
     axes = {0: "batch", 2: "height", 3: "width"}
-    with torch.no_grad(), _silent():
+    with torch.no_grad(), quiet_exporters():
         torch.onnx.export(
             network,
             (torch.rand(1, 3, 64, 64),),
@@ -225,11 +226,3 @@ def _peer_torchscript(network: nn.Module, path: Path) -> Path:
             dynamic_axes={"input": axes, "output": axes},
         )
     return path
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """The exporters print and warn about themselves."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

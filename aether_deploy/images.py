@@ -77,7 +77,7 @@ class Picture:
         pixels: (H, W, C) uint8 or uint16; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha, not
             multiplied into the colour).
         icc: the embedded colour profile; None if there is none.
-        exif: see `metadata.carried_exif`.
+        exif: the block that is carried over, see `metadata.exif_of`.
         dpi: dots per inch, across and down; as in the source, so that more pixels print larger.
     """
 

@@ -19,7 +19,16 @@ from aether_deploy.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DEFAULT_OPSET", "DYNAMIC_SHAPES", "OPSETS", "export_onnx", "static_shapes"]
+__all__ = [
+    "DEFAULT_OPSET",
+    "DYNAMIC_SHAPES",
+    "OPSETS",
+    "dynamic_shapes",
+    "export_onnx",
+    "quiet_exporters",
+    "save_onnx",
+    "static_shapes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +78,7 @@ def export_onnx(
         raise ExportError(f"static shape {'x'.join(map(str, static))}; expected Nx{spec.in_chans}xHxW, all at least 1")
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     example = torch.zeros(static or (_EXAMPLE[0], spec.in_chans, *_EXAMPLE[1:]))
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet_exporters():
         program = torch.onnx.export(
             network,
             (example,),
@@ -146,8 +155,8 @@ def _check(model: ir.Model, opset: int) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns about its own internals and about opset 17, which the checks here cover."""
+def quiet_exporters() -> Iterator[None]:
+    """PyTorch's exporters print and warn about their own internals and about opset 17, which the checks here cover."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [item.level for item in loggers]
     for item in loggers:
