@@ -174,12 +174,14 @@ def _row(
 
 
 def _table(result: dict[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
-    table = Table(title=title, title_justify="left")
-    for name in ("", "median s", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
-        table.add_column(name, no_wrap=True, overflow="fold")
+    # Without lines between, so that all of it fits 80 columns.
+    table = Table("", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    for name in ("median s", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
+        table.add_column(name, no_wrap=True, justify="right")
     for row in result["contenders"]:
         table.add_row(
             row["name"],

@@ -77,7 +77,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     if half:
         found += [
             Contender("torch fp16, fused", "torch half", model, half=True),
-            Contender("torch fp16, channels_last", "torch half channels_last", model, half=True),
+            Contender("torch fp16, NHWC", "torch half channels_last", model, half=True),
             Contender("torch.compile fp16", "torch half compiled", model, half=True),
         ]
     for artifact in made:
@@ -91,7 +91,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
             path = _peer_unfused(checkpoint, folder / "peer_unfused.onnx")
             found.append(Contender("peer: unfused (neosr)", "onnx plain", path, peer=True))
         path = _peer_torchscript(fuse_aether(checkpoint.build()), folder / "peer_torchscript.onnx")
-        found.append(Contender("peer: TorchScript op17", "onnx plain", path, peer=True))
+        found.append(Contender("peer: traced, opset17", "onnx plain", path, peer=True))
     return found
 
 

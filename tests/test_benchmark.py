@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from aether_deploy.benchmark import photo_input
+from aether_deploy.benchmark import _table, photo_input
 from aether_deploy.contenders import BASELINE, Contender, open_contender, prepare
 from aether_deploy.errors import RunnerError
 from aether_deploy.gauges import Machine, gauged, gauges
@@ -126,6 +128,19 @@ class TestRoofline:
         assert machine.roofline(1000, 10, half=True) == 2.5
         assert machine.roofline(1000, 1000, half=True) == 100
         assert Machine(100, None, 10).roofline(1000, 10, half=True) == 10
+
+
+def test_the_table_fits_80_columns(prepared: list[Contender]) -> None:
+    row = {"median_s": 123.456, "spread": 1.21, "ratio": 12.34, "gflops": 12345, "share_of_peak": 1.0}
+    row |= {"share_of_roofline": 1.0, "peak_rss_mib": 12345, "max_abs": 1e-7}
+    names = [contender.name for contender in prepared]
+    out = io.StringIO()
+    rows = [{"name": name, **row} for name in names]
+    Console(file=out, width=80).print(_table({"model": "x", "shape": [1, 3, 8, 8], "contenders": rows}))
+    lines = out.getvalue().splitlines()
+    for name in names:
+        (line,) = (line for line in lines if line.strip().startswith(name + " "))
+        assert line.split()[-8:] == ["123.456", "121%", "12.34", "12345", "100%", "100%", "12345", "1e-07"]
 
 
 def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
