@@ -15,9 +15,9 @@ from aether_deploy.export import ShapeType
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from aether_deploy.gauges import Machine
-    from aether_deploy.measure import Timing
     from aether_deploy.spec import NetworkSpec
+    from aether_deploy.timing.gauges import Machine
+    from aether_deploy.timing.measure import Timing
 
 __all__ = ["benchmark", "command", "photo_input"]
 
@@ -48,7 +48,7 @@ def command(
     A trained checkpoint is timed in PyTorch (unfused, fused, compiled), as our ONNX file, in OpenVINO where that is
     installed, and as other projects would export it; an .onnx file as it is.
     """
-    from aether_deploy.measure import usable_cores
+    from aether_deploy.timing.measure import usable_cores
 
     with cli.progress("benchmark"):
         threads = threads or usable_cores()
@@ -84,10 +84,10 @@ def benchmark(
     Raises:
         AetherDeployError: a model that cannot be read, exported or run.
     """
-    from aether_deploy.contenders import Contender, prepare
-    from aether_deploy.gauges import gauged, gauges
     from aether_deploy.manifest import tool_versions, utc_now, verify_artifact
-    from aether_deploy.measure import measure
+    from aether_deploy.timing.contenders import Contender, prepare
+    from aether_deploy.timing.gauges import gauged, gauges
+    from aether_deploy.timing.measure import measure
 
     half = device in ("cuda", "tensorrt")
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def photo_input(shape: tuple[int, int, int, int]) -> Any:
     """Photo content of any size, mirrored as often as it takes."""
     import numpy as np
 
-    from aether_deploy.images import PHOTOS, list_images, read_image
+    from aether_deploy.pictures.images import PHOTOS, list_images, read_image
 
     n, _, height, width = shape
     photo = read_image(list_images(PHOTOS)[0])
@@ -147,7 +147,7 @@ def _spec(model: Path) -> NetworkSpec | None:
 def _row(
     timing: Timing, baseline: Timing, machine: Machine, spec: NetworkSpec | None, shape: tuple[int, int, int, int]
 ) -> dict[str, Any]:
-    from aether_deploy.operations import bytes_moved, flops
+    from aether_deploy.timing.operations import bytes_moved, flops
 
     contender = timing.contender
     row = {

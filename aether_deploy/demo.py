@@ -78,8 +78,8 @@ def _write_report(model: Path) -> Path:
 
 def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
     """Halves a photo, brings it back with the network and with bicubic, and measures both against it."""
-    from aether_deploy.images import PHOTOS, bicubic, read_image, write_image
     from aether_deploy.parity import compare
+    from aether_deploy.pictures.images import PHOTOS, bicubic, read_image, write_image
     from aether_deploy.runners import open_runner
 
     truth = read_image(PHOTOS / "chelsea.png")

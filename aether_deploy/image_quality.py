@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from aether_deploy.errors import ImageError
-from aether_deploy.images import list_images
+from aether_deploy.pictures.images import list_images
 
 __all__ = ["ground_truth", "psnr", "ssim"]
 

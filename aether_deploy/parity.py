@@ -249,7 +249,7 @@ def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None
     with cli.progress("parity"):
         from aether_deploy.comparison import compare_runners, without_tf32
         from aether_deploy.half_executor import open_faithful
-        from aether_deploy.images import parity_photos
+        from aether_deploy.pictures.images import parity_photos
 
         without_tf32()
         first, second = (open_faithful(path, device=device, trust=trust) for path in (a, b))

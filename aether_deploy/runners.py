@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy.errors import OutOfMemoryError, RunnerError
-from aether_deploy.images import parity_photos
 from aether_deploy.parity import Reference, capture
 from aether_deploy.parity_cases import parity_cases
+from aether_deploy.pictures.images import parity_photos
 
 if TYPE_CHECKING:
     from torch import nn

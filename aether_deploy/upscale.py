@@ -10,9 +10,9 @@ import click
 from aether_deploy import cli
 
 if TYPE_CHECKING:
-    from aether_deploy.upscaling import Upscaler
+    from aether_deploy.pictures.upscaling import Upscaler
 
-# As `aether_deploy.images` and `aether_deploy.video` have them; here so that `--help` imports neither.
+# As `pictures.images` and `pictures.video` have them; here so that `--help` imports neither.
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
 
 
@@ -97,8 +97,8 @@ def command(
     """
     with cli.progress("upscale"):
         from aether_deploy.manifest import verify_artifact
+        from aether_deploy.pictures.upscaling import Upscaler
         from aether_deploy.runners import open_runner
-        from aether_deploy.upscaling import Upscaler
 
         if model.is_dir():
             from aether_deploy.checkpoint import newest_checkpoint
@@ -129,7 +129,7 @@ def command(
 
 
 def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: bool) -> dict[str, Any]:
-    from aether_deploy.batch_run import Job, upscale_picture
+    from aether_deploy.pictures.batch_run import Job, upscale_picture
 
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x.png")
     target = target / f"{source.stem}.png" if target.is_dir() else target
@@ -142,8 +142,8 @@ def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: b
 def _folder(
     upscaler: Upscaler, model: Path, source: Path, output: Path | None, suffix: str | None, overwrite: bool
 ) -> dict[str, Any]:
-    from aether_deploy.batch_run import plan_folder, upscale_folder
     from aether_deploy.files import sha256_of
+    from aether_deploy.pictures.batch_run import plan_folder, upscale_folder
 
     target = output or source.with_name(f"{source.resolve().name}_{upscaler.scale}x")
     jobs = plan_folder(source, target, f".{suffix}" if suffix else None)
@@ -165,7 +165,7 @@ def _video(
     upscaler: Upscaler, model: Path, source: Path, output: Path | None, codec: str | None, crf: int, overwrite: bool
 ) -> dict[str, Any]:
     from aether_deploy.files import sha256_of
-    from aether_deploy.video import OUTPUTS, VideoOptions, upscale_video
+    from aether_deploy.pictures.video import OUTPUTS, VideoOptions, upscale_video
 
     suffix = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
@@ -186,11 +186,11 @@ def _video(
 
 
 def _is_video(source: Path) -> bool:
-    from aether_deploy.images import SUFFIXES
+    from aether_deploy.pictures.images import SUFFIXES
 
     if source.suffix.lower() in SUFFIXES or not source.is_file():
         return False
-    from aether_deploy.video import VIDEO_SUFFIXES
+    from aether_deploy.pictures.video import VIDEO_SUFFIXES
 
     return source.suffix.lower() in VIDEO_SUFFIXES
 

@@ -22,9 +22,9 @@ from aether_deploy.demo import SAMPLE
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.graph_types import HALF
 from aether_deploy.half_executor import HalfRunner
-from aether_deploy.images import parity_photos
 from aether_deploy.onnx_export import save_onnx
 from aether_deploy.parity import Reference, verify
+from aether_deploy.pictures.images import parity_photos
 from aether_deploy.precision import POLICIES, to_half
 from aether_deploy.runners import capture_reference
 from aether_deploy.variants import Variant, default_opset, fp32_model

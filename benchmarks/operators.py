@@ -21,8 +21,8 @@ import onnxruntime as ort
 from aether_deploy.benchmark import photo_input
 from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.measure import usable_cores
 from aether_deploy.onnx_export import save_onnx
+from aether_deploy.timing.measure import usable_cores
 from aether_deploy.variants import Variant, fp32_model
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file

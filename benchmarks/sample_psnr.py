@@ -18,7 +18,7 @@ from skimage import data
 
 from aether_deploy import cli
 from aether_deploy.image_quality import psnr, ssim
-from aether_deploy.images import bicubic
+from aether_deploy.pictures.images import bicubic
 from aether_deploy.runners import open_runner
 
 SAMPLE = Path(__file__).parents[1] / "aether_deploy" / "samples" / "2x_aether_sample.pth"

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aether_deploy.batch_run import plan_folder
 from aether_deploy.errors import ImageError
 from aether_deploy.files import is_temporary, replacing, sha256_of
-from aether_deploy.folder_record import RECORD
-from aether_deploy.images import PHOTOS, Picture, read_picture, write_picture
+from aether_deploy.pictures.batch_run import plan_folder
+from aether_deploy.pictures.folder_record import RECORD
+from aether_deploy.pictures.images import PHOTOS, Picture, read_picture, write_picture
 from tests.conftest import Ran, error_line, randomize, save, tiny
 
 ROOT = Path(__file__).parents[1]

@@ -16,12 +16,12 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from aether_deploy.benchmark import _table, photo_input
-from aether_deploy.contenders import BASELINE, Contender, open_contender, prepare
 from aether_deploy.errors import RunnerError
-from aether_deploy.gauges import Machine, gauged, gauges
-from aether_deploy.measure import Timing, measure, usable_cores
-from aether_deploy.operations import bytes_moved, flops
 from aether_deploy.spec import NetworkSpec
+from aether_deploy.timing.contenders import BASELINE, Contender, open_contender, prepare
+from aether_deploy.timing.gauges import Machine, gauged, gauges
+from aether_deploy.timing.measure import Timing, measure, usable_cores
+from aether_deploy.timing.operations import bytes_moved, flops
 from tests.conftest import Ran, save, tiny
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aether_deploy.images import read_image
+from aether_deploy.pictures.images import read_image
 from tests.conftest import Ran
 
 

@@ -24,10 +24,10 @@ from aether_deploy.engines.process import tensorrt_version
 from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.errors import ParityError
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.images import parity_photos
 from aether_deploy.manifest import read_manifest
 from aether_deploy.network import arch
 from aether_deploy.parity_cases import parity_cases
+from aether_deploy.pictures.images import parity_photos
 from aether_deploy.pipeline import ExportOptions, export_model, plan
 from aether_deploy.runners import capture_reference
 from tests.conftest import Ran, error_line, save

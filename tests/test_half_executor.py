@@ -17,9 +17,9 @@ from aether_deploy.errors import RunnerError
 from aether_deploy.ffn import with_ffn
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.half_executor import HalfRunner, half_precision_of, open_faithful
-from aether_deploy.images import parity_photos
 from aether_deploy.onnx_export import export_onnx, save_onnx
 from aether_deploy.parity import compare
+from aether_deploy.pictures.images import parity_photos
 from aether_deploy.precision import to_half
 from aether_deploy.runners import OnnxRunner, TorchRunner, open_runner
 from aether_deploy.spec import NetworkSpec

@@ -14,8 +14,8 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image
 
-from aether_deploy.images import Picture, read_picture, write_picture
-from aether_deploy.metadata import dpi_of
+from aether_deploy.pictures.images import Picture, read_picture, write_picture
+from aether_deploy.pictures.metadata import dpi_of
 from tests.conftest import Ran
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 20, 3), np.uint8)

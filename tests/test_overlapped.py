@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aether_deploy.overlapped import DEPTH, Share, overlapped
+from aether_deploy.pictures.overlapped import DEPTH, Share, overlapped
 
 
 def test_keeps_the_order_and_runs_each_part_in_its_own_thread() -> None:

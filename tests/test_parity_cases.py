@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aether_deploy.images import parity_photos
 from aether_deploy.parity_cases import parity_cases
+from aether_deploy.pictures.images import parity_photos
 
 
 def test_cases_cover_what_the_design_asks_for() -> None:

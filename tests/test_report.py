@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 from aether_deploy.checkpoint import load_checkpoint, sha256_of
 from aether_deploy.engines.plan import EngineOptions
 from aether_deploy.half_executor import HalfRunner
-from aether_deploy.images import parity_photos, quantize, write_image
 from aether_deploy.manifest import manifest_path
 from aether_deploy.parity_cases import Case
+from aether_deploy.pictures.images import parity_photos, quantize, write_image
 from aether_deploy.pipeline import ExportOptions, export_model
 from aether_deploy.reports.pictures import SHOWN, amplification, photo_of
 from aether_deploy.runners import open_runner

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.image_quality import psnr
-from aether_deploy.images import bicubic
+from aether_deploy.pictures.images import bicubic
 from aether_deploy.runners import open_runner
 from benchmarks import sample_psnr
 

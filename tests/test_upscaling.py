@@ -13,11 +13,11 @@ import pytest
 
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.images import Picture, read_picture, write_picture
 from aether_deploy.onnx_export import export_onnx, save_onnx
+from aether_deploy.pictures.images import Picture, read_picture, write_picture
+from aether_deploy.pictures.upscaling import Upscaler, auto_tile, available_memory, bytes_per_pixel
 from aether_deploy.runners import TorchRunner, open_runner
 from aether_deploy.spec import NetworkSpec
-from aether_deploy.upscaling import Upscaler, auto_tile, available_memory, bytes_per_pixel
 from tests.conftest import Ran, error_line, save, tiny
 
 ROOT = Path(__file__).parents[1]
@@ -96,9 +96,9 @@ def _run_short_of_memory(
     code = (
         "import resource, sys, logging\n"
         "from pathlib import Path\n"
-        "from aether_deploy.images import *\n"
+        "from aether_deploy.pictures.images import *\n"
         "from aether_deploy.runners import open_runner\n"
-        "from aether_deploy.upscaling import Upscaler\n"
+        "from aether_deploy.pictures.upscaling import Upscaler\n"
         "logging.basicConfig(level=logging.WARNING)\n"
         "model, source, target = map(Path, sys.argv[1:4])\n"
         "upscaler = Upscaler(open_runner(model, threads=1), tile=512, overlap=28)\n"

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
-from aether_deploy.deep_images import Pixels
 from aether_deploy.errors import ImageError
-from aether_deploy.images import PHOTOS, read_picture
+from aether_deploy.pictures.deep_images import Pixels
+from aether_deploy.pictures.images import PHOTOS, read_picture
+from aether_deploy.pictures.upscaling import Upscaler
+from aether_deploy.pictures.video import VideoOptions, upscale_video
+from aether_deploy.pictures.video_colour import Colour, from_rgb, to_rgb
 from aether_deploy.runners import open_runner
-from aether_deploy.upscaling import Upscaler
-from aether_deploy.video import VideoOptions, upscale_video
-from aether_deploy.video_colour import Colour, from_rgb, to_rgb
 from tests.conftest import Ran, error_line
 from tests.test_tiling import Identity
 
@@ -158,7 +158,7 @@ class TestFrames:
 
     def test_frames_are_those_of_the_network(self, upscaler: Upscaler, tmp_path: Path) -> None:
         """In their order: each is nearest to its own source, not to its neighbour's."""
-        from aether_deploy.images import Picture
+        from aether_deploy.pictures.images import Picture
 
         source = make_video(tmp_path / "in.mp4", pixels="yuv444p", sounds=0)
         upscale_video(upscaler, source, tmp_path / "out.mp4", VideoOptions(crf=1, part=4))
@@ -357,8 +357,8 @@ class TestResume:
         source = make_video(tmp_path / "in.mkv", frames=24, size=(96, 120))
         code = (
             "import sys; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
-            "from aether_deploy.runners import open_runner; from aether_deploy.upscaling import Upscaler\n"
-            "from aether_deploy.video import *\n"
+            "from aether_deploy.runners import open_runner; from aether_deploy.pictures.upscaling import Upscaler\n"
+            "from aether_deploy.pictures.video import *\n"
             "print(upscale_video(Upscaler(open_runner(Path(sys.argv[1]))), Path(sys.argv[2]), Path(sys.argv[3]),\n"
             "                    VideoOptions(part=4)).resumed)\n"
         )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.comparison import compare_runners, fitting_cases, without_tf32
 from aether_deploy.errors import EngineError
 from aether_deploy.half_executor import half_precision_of, open_faithful
-from aether_deploy.images import parity_photos
 from aether_deploy.manifest import utc_now
 from aether_deploy.parity import ParityReport
 from aether_deploy.parity_cases import parity_cases
+from aether_deploy.pictures.images import parity_photos
 from aether_deploy.reports.files import describe_file
 from aether_deploy.reports.pictures import Photo, photo_of
 from aether_deploy.runners import open_runner

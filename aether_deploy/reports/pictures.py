@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aether_deploy.images import bicubic, quantize
 from aether_deploy.parity import Array, Figures, compare
 from aether_deploy.parity_cases import Case
+from aether_deploy.pictures.images import bicubic, quantize
 
 __all__ = ["Photo", "amplification", "data_uri", "difference_uri", "photo_of"]
 

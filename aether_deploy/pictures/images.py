@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from aether_deploy.deep_images import Pixels, read_deep, upright, write_deep
 from aether_deploy.errors import ImageError
-from aether_deploy.metadata import Dpi, dpi_of, exif_of, without_folders
+from aether_deploy.pictures.deep_images import Pixels, read_deep, upright, write_deep
+from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
 
 __all__ = [
     "PHOTOS",
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.floating[Any]]
 
 # Crops of scikit-image's photos; see samples/README.md for their authors and licences.
-PHOTOS = Path(__file__).resolve().parent / "samples" / "photos"
+PHOTOS = Path(__file__).resolve().parents[1] / "samples" / "photos"
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _TIFF = (".tif", ".tiff")

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from aether_deploy.errors import ImageError
-from aether_deploy.video_colour import Colour, from_rgb
+from aether_deploy.pictures.video_colour import Colour, from_rgb
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
 
-    from aether_deploy.images import Picture
+    from aether_deploy.pictures.images import Picture
 
 __all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join", "parts_folder"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ImageError
-from aether_deploy.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
+from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
 
 __all__ = ["Pixels", "read_deep", "upright", "write_deep"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aether_deploy.edge_reach import effective_margin
 from aether_deploy.errors import OutOfMemoryError, RunnerError
-from aether_deploy.images import Picture
-from aether_deploy.tiling import RAMP, plan_grid, stitch
+from aether_deploy.pictures.edge_reach import effective_margin
+from aether_deploy.pictures.images import Picture
+from aether_deploy.pictures.tiling import RAMP, plan_grid, stitch
 
 if TYPE_CHECKING:
-    from aether_deploy.deep_images import Pixels
+    from aether_deploy.pictures.deep_images import Pixels
     from aether_deploy.runners import Runner
     from aether_deploy.spec import NetworkSpec
 

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from aether_deploy.batch_run import Pace
 from aether_deploy.errors import ImageError
 from aether_deploy.files import replacing
-from aether_deploy.images import Picture
-from aether_deploy.overlapped import Share, overlapped
-from aether_deploy.video_colour import Colour, pixel_format, to_rgb
-from aether_deploy.video_parts import Encoding, Frame, PartWriter, finished_parts, join, parts_folder
+from aether_deploy.pictures.batch_run import Pace
+from aether_deploy.pictures.images import Picture
+from aether_deploy.pictures.overlapped import Share, overlapped
+from aether_deploy.pictures.video_colour import Colour, pixel_format, to_rgb
+from aether_deploy.pictures.video_parts import Encoding, Frame, PartWriter, finished_parts, join, parts_folder
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.rational import AVRational
 
-    from aether_deploy.upscaling import Upscaler
+    from aether_deploy.pictures.upscaling import Upscaler
 
 __all__ = ["OUTPUTS", "VIDEO_SUFFIXES", "VideoOptions", "VideoResult", "upscale_video"]
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.deep_images import Pixels
 from aether_deploy.errors import RunnerError
-from aether_deploy.images import quantize
+from aether_deploy.pictures.deep_images import Pixels
+from aether_deploy.pictures.images import quantize
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner

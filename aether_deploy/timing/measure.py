@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.contenders import Contender, open_contender
 from aether_deploy.errors import RunnerError
+from aether_deploy.timing.contenders import Contender, open_contender
 
 __all__ = ["Timing", "measure", "usable_cores"]
 

@@ -16,7 +16,7 @@ from av.video.reformatter import ColorRange, Interpolation
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
-    from aether_deploy.deep_images import Pixels
+    from aether_deploy.pictures.deep_images import Pixels
 
 __all__ = ["Colour", "from_rgb", "pixel_format", "to_rgb"]
 

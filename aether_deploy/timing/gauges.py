@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aether_deploy.contenders import Array, Contender, Run, torch_device
+from aether_deploy.timing.contenders import Array, Contender, Run, torch_device
 
 if TYPE_CHECKING:
-    from aether_deploy.measure import Timing
+    from aether_deploy.timing.measure import Timing
 
 __all__ = ["GAUGES", "Machine", "gauged", "gauges", "open_gauge"]
 

@@ -103,8 +103,8 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
     Raises:
         RunnerError: the device is not there, or the kind is not known.
     """
-    from aether_deploy.gauges import GAUGES, open_gauge
     from aether_deploy.runners import open_runner
+    from aether_deploy.timing.gauges import GAUGES, open_gauge
 
     match contender.kind:
         case "onnx" | "torch":

@@ -11,10 +11,10 @@ from typing import Any
 
 from aether_deploy.errors import AetherDeployError, ImageError
 from aether_deploy.files import is_temporary, replacing
-from aether_deploy.folder_record import read_record, write_record
-from aether_deploy.images import SUFFIXES, Picture, check_writable, read_picture, write_picture
-from aether_deploy.overlapped import Share, overlapped
-from aether_deploy.upscaling import Upscaler
+from aether_deploy.pictures.folder_record import read_record, write_record
+from aether_deploy.pictures.images import SUFFIXES, Picture, check_writable, read_picture, write_picture
+from aether_deploy.pictures.overlapped import Share, overlapped
+from aether_deploy.pictures.upscaling import Upscaler
 
 __all__ = ["FolderResult", "Job", "Pace", "plan_folder", "upscale_folder", "upscale_picture"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.images import PHOTOS, list_images, read_image
+from aether_deploy.pictures.images import PHOTOS, list_images, read_image
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner
