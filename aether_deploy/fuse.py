@@ -137,7 +137,7 @@ def fuse_checkpoint(checkpoint: Checkpoint, output: Path | None = None, *, image
     from aether_deploy import manifest
     from aether_deploy.checkpoint import load_checkpoint
     from aether_deploy.parity import verify
-    from aether_deploy.runners import TorchRunner, capture_reference
+    from aether_deploy.torch_runner import TorchRunner, capture_reference
 
     output = output or default_output(checkpoint)
     if checkpoint.spec.fused:

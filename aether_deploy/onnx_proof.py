@@ -20,8 +20,8 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graph_types import HALF
 from aether_deploy.half_executor import HalfRunner
 from aether_deploy.onnx_export import save_onnx
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.parity import ParityReport, Reference, verify
-from aether_deploy.runners import OnnxRunner
 from aether_deploy.variants import Variant, conversions
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from aether_deploy.manifest import Manifest
 from aether_deploy.onnx_export import dynamic_shapes, static_shapes
 from aether_deploy.onnx_proof import write_proved
 from aether_deploy.parity import ParityReport, Reference
-from aether_deploy.runners import capture_reference
+from aether_deploy.torch_runner import capture_reference
 from aether_deploy.variants import Variant, default_opset, fp32_model
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from aether_deploy.onnx_export import save_onnx
 from aether_deploy.parity import Reference, verify
 from aether_deploy.pictures.images import parity_photos
 from aether_deploy.precision import POLICIES, to_half
-from aether_deploy.runners import capture_reference
+from aether_deploy.torch_runner import capture_reference
 from aether_deploy.variants import Variant, default_opset, fp32_model
 from benchmarks.machine import describe_machine
 

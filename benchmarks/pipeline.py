@@ -54,7 +54,7 @@ def measure(network: str, precision: str) -> dict[str, Any]:
     from aether_deploy import pipeline
     from aether_deploy.checkpoint import load_checkpoint
     from aether_deploy.fuse import fuse_aether, fuse_checkpoint
-    from aether_deploy.runners import capture_reference
+    from aether_deploy.torch_runner import capture_reference
 
     seconds: dict[str, float] = {}
 

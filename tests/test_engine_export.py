@@ -29,7 +29,7 @@ from aether_deploy.network import arch
 from aether_deploy.parity_cases import parity_cases
 from aether_deploy.pictures.images import parity_photos
 from aether_deploy.pipeline import ExportOptions, export_model, plan
-from aether_deploy.runners import capture_reference
+from aether_deploy.torch_runner import capture_reference
 from tests.conftest import Ran, error_line, save
 from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm, driver, fake_path
 

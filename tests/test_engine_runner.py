@@ -19,8 +19,9 @@ from aether_deploy.engines.session import CACHE_SUFFIX
 from aether_deploy.engines.targets import parse_gpus
 from aether_deploy.errors import EngineError, ManifestError, OutOfMemoryError, RunnerError
 from aether_deploy.fuse import fuse_aether
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.pictures.images import PHOTOS
-from aether_deploy.runners import OnnxRunner, open_runner
+from aether_deploy.runners import open_runner
 from aether_deploy.spec import NetworkSpec
 from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import Ran, error_line

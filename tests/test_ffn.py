@@ -13,7 +13,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.ffn import with_ffn
 from aether_deploy.layout import with_fewer_copies
 from aether_deploy.onnx_export import OPSETS, save_onnx
-from aether_deploy.runners import OnnxRunner
+from aether_deploy.onnx_runner import OnnxRunner
 from tests.test_precision import tiny_graph
 
 

@@ -18,11 +18,13 @@ from aether_deploy.ffn import with_ffn
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.half_executor import HalfRunner, half_precision_of, open_faithful
 from aether_deploy.onnx_export import export_onnx, save_onnx
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.parity import compare
 from aether_deploy.pictures.images import parity_photos
 from aether_deploy.precision import to_half
-from aether_deploy.runners import OnnxRunner, TorchRunner, open_runner
+from aether_deploy.runners import open_runner
 from aether_deploy.spec import NetworkSpec
+from aether_deploy.torch_runner import TorchRunner
 from tests.conftest import SAMPLE, save, tiny
 from tests.test_precision import tiny_graph, with_weight
 

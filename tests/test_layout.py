@@ -15,7 +15,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.ffn import with_ffn
 from aether_deploy.layout import sub_pixel_kernel, with_fewer_copies
 from aether_deploy.onnx_export import OPSETS, export_onnx, save_onnx
-from aether_deploy.runners import OnnxRunner
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.spec import NetworkSpec
 from tests.conftest import tiny
 from tests.test_precision import tiny_graph

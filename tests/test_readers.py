@@ -15,9 +15,10 @@ from aether_deploy import pipeline
 from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.onnx_export import save_onnx
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.parity import TOLERANCES
 from aether_deploy.pictures.images import PHOTOS, read_image
-from aether_deploy.runners import OnnxRunner, TorchRunner
+from aether_deploy.torch_runner import TorchRunner
 from aether_deploy.variants import Variant, onnx_model
 from tests.conftest import SAMPLE
 

@@ -15,13 +15,15 @@ from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.errors import RunnerError
 from aether_deploy.fuse import fuse_aether
 from aether_deploy.onnx_export import export_onnx, save_onnx
+from aether_deploy.onnx_runner import OnnxRunner
 from aether_deploy.pictures.deep_images import Pixels
 from aether_deploy.pictures.edge_reach import effective_margin
 from aether_deploy.pictures.images import Picture, list_images, read_picture
 from aether_deploy.pictures.tiling import RAMP, Grid, plan_axis, plan_grid, stitch, stitched_rows
 from aether_deploy.pictures.upscaling import Upscaler
-from aether_deploy.runners import OnnxRunner, Runner, TorchRunner
+from aether_deploy.runners import Runner
 from aether_deploy.spec import NetworkSpec
+from aether_deploy.torch_runner import TorchRunner
 from tests.conftest import SAMPLE, tiny
 
 PHOTOS = SAMPLE.parent / "photos"
