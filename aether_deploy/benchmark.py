@@ -85,11 +85,18 @@ def benchmark(
         AetherDeployError: a model that cannot be read, exported or run.
     """
     from aether_deploy.manifest import tool_versions, utc_now, verify_artifact
+    from aether_deploy.onnx_runner import require_provider
+    from aether_deploy.runners import PROVIDERS
     from aether_deploy.timing.contenders import Contender, prepare
     from aether_deploy.timing.gauges import gauged, gauges
     from aether_deploy.timing.measure import measure
+    from aether_deploy.torch_runner import torch_device
 
     half = device in ("cuda", "tensorrt")
+    if half:
+        # Before anything is exported for it.
+        torch_device(device)
+        require_provider(PROVIDERS[device])
     with tempfile.TemporaryDirectory() as folder:
         contenders: list[Contender] = []
         for number, model in enumerate(models):
@@ -175,11 +182,11 @@ def _row(
 
 def _table(result: dict[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from rich.table import Column, Table
 
     title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
     # Without lines between, so that all of it fits 80 columns.
-    table = Table("", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table = Table(Column("", overflow="fold"), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in ("median s", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
         table.add_column(name, no_wrap=True, justify="right")
     for row in result["contenders"]:

@@ -15,7 +15,7 @@ from aether_deploy.memory_errors import memory_errors
 if TYPE_CHECKING:
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["OnnxRunner", "onnxruntime_errors"]
+__all__ = ["OnnxRunner", "onnxruntime_errors", "require_provider"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -35,9 +35,7 @@ class OnnxRunner:
         import onnxruntime as ort
 
         self._errors = onnxruntime_errors()
-        if provider not in ort.get_available_providers():
-            available = ", ".join(ort.get_available_providers())
-            raise RunnerError(f"{provider} is not in this ONNX Runtime; available: {available}")
+        require_provider(provider)
         if provider != "CPUExecutionProvider":
             # Finds the CUDA libraries that PyTorch's wheels brought.
             ort.preload_dlls()
@@ -97,6 +95,15 @@ def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
 
     written = metadata.get("aether_deploy.network")
     return NetworkSpec.from_dict(json.loads(written)) if written else None
+
+
+def require_provider(provider: str) -> None:
+    """Raises RunnerError if this ONNX Runtime was built without it."""
+    import onnxruntime as ort
+
+    available = ort.get_available_providers()
+    if provider not in available:
+        raise RunnerError(f"{provider} is not in this ONNX Runtime; available: {', '.join(available)}")
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aether_deploy.errors import RunnerError
 from aether_deploy.onnx_runner import OnnxRunner
-from aether_deploy.torch_runner import TorchRunner
+from aether_deploy.torch_runner import TorchRunner, torch_device
 
 if TYPE_CHECKING:
     from aether_deploy.spec import NetworkSpec
@@ -128,10 +128,7 @@ def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunne
 
     if device == "tensorrt":
         raise RunnerError(f"{path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RunnerError("this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     return TorchRunner.from_checkpoint(load_checkpoint(path), device=device)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aether_deploy.errors import RunnerError
 from aether_deploy.memory_errors import memory_errors
 from aether_deploy.parity import Reference, capture
 from aether_deploy.parity_cases import parity_cases
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from aether_deploy.checkpoint import Checkpoint
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["TorchRunner", "capture_reference"]
+__all__ = ["TorchRunner", "capture_reference", "torch_device"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -76,6 +77,21 @@ class TorchRunner:
             image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
             output: Array = self._network(image).cpu().numpy()
         return output
+
+
+def torch_device(device: str) -> str:
+    """`cpu` or `cuda`, for a device of `aether_deploy.runners.DEVICES`.
+
+    Raises:
+        RunnerError: a GPU was asked for by name, and PyTorch sees none.
+    """
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if device in ("cpu", "auto"):
+        return "cpu"
+    raise RunnerError("this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver")
 
 
 def capture_reference(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +158,24 @@ def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
     assert ran.json["peak_gflops"] > 0
     assert ran.json["bandwidth_gb"] > 0
     assert all(0 < row["share_of_peak"] <= row["share_of_roofline"] for row in result["contenders"])
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_gpu_that_is_not_there_is_one_line(checkpoint_file: Path, device: str) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    words = [sys.executable, "-m", "aether_deploy.benchmark", str(checkpoint_file), "--device", device]
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines() == [
+        "error: this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver"
+    ]
+
+
+def test_a_contender_that_fails_takes_the_others_down_quietly(
+    prepared: list[Contender], capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = [Contender("first", "nothing", Path()), Contender("second", "nothing", Path())]
+    with pytest.raises(RunnerError, match="first: no contender of kind"):
+        measure([*bad, prepared[0]], photo_input((1, 3, 8, 8)), threads=1, rounds=2)
+    assert "Traceback" not in capfd.readouterr().err

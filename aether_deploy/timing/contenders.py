@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy.errors import RunnerError
+from aether_deploy.torch_runner import torch_device
 
 if TYPE_CHECKING:
     from torch import nn
 
     from aether_deploy.checkpoint import Checkpoint
 
-__all__ = ["BASELINE", "Contender", "Run", "open_contender", "prepare", "torch_device"]
+__all__ = ["BASELINE", "Contender", "Run", "open_contender", "prepare"]
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +108,10 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
     from aether_deploy.timing.gauges import GAUGES, open_gauge
 
     match contender.kind:
-        case "onnx" | "torch":
+        case "onnx":
             return open_runner(contender.path, device=device, threads=threads).run
+        case "torch":
+            return open_runner(contender.path, device=torch_device(device), threads=threads).run
         case "torch fused" | "torch compiled" | "torch half" | "torch half channels_last" | "torch half compiled":
             return _torch(contender, device, threads)
         case "onnx plain":
@@ -133,6 +136,8 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
     network: Any = fuse_aether(load_checkpoint(contender.path).build()).to(device, dtype)
     network = network.to(memory_format=layout)
     if "compiled" in words:
+        # Its C++ builder warns that there is no CUDA, which nobody asked for.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         network = torch.compile(network, dynamic=False)
 
     def run(lr: Array) -> Array:
@@ -144,23 +149,18 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
     return run
 
 
-def torch_device(device: str) -> str:
-    """`cpu` or `cuda`, for a device of `aether_deploy.runners.DEVICES`."""
-    import torch
-
-    return "cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda"
-
-
 def _onnx_plain(path: Path, device: str, threads: int) -> Run:
     """With the session's defaults, as the peers run theirs; only the threads are the same for all."""
     import onnxruntime as ort
 
+    from aether_deploy.onnx_runner import require_provider
     from aether_deploy.runners import PROVIDERS
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     provider = PROVIDERS["cpu" if device == "auto" else device]
+    require_provider(provider)
     session = ort.InferenceSession(path, options, providers=[provider])
     if session.get_providers()[0] != provider:
         raise RunnerError(f"{provider} did not load for {path.name}")

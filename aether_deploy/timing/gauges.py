@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aether_deploy.timing.contenders import Array, Contender, Run, torch_device
+from aether_deploy.timing.contenders import Array, Contender, Run
+from aether_deploy.torch_runner import torch_device
 
 if TYPE_CHECKING:
     from aether_deploy.timing.measure import Timing

@@ -6,6 +6,7 @@ time, and each round visits all, a machine that is slower for a while is slower 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -155,8 +156,10 @@ def _serve(pipe: Connection, contender: Contender, device: str, threads: int, lr
     try:
         run = open_contender(contender, device, threads)
     except RunnerError as error:
-        pipe.recv()
-        pipe.send(RunnerError(str(error)))
+        # Nobody asks where another contender has failed before.
+        with contextlib.suppress(EOFError):
+            pipe.recv()
+            pipe.send(RunnerError(str(error)))
         return
     output = lr[:0]
     while True:
