@@ -187,12 +187,12 @@ def _table(result: dict[str, Any]) -> Table:
     title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
     # Without lines between, so that all of it fits 80 columns.
     table = Table(Column("", overflow="fold"), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
-    for name in ("median s", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
+    for name in ("ms", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
         table.add_column(name, no_wrap=True, justify="right")
     for row in result["contenders"]:
         table.add_row(
             row["name"],
-            f"{row['median_s']:.3f}",
+            f"{row['median_s'] * 1e3:.1f}",
             f"{row['spread']:.0%}",
             f"{row['ratio']:.2f}",
             f"{row['gflops']:.0f}" if row["gflops"] else "",

@@ -1,9 +1,11 @@
 """The tables of benchmarks/README.md: `benchmark` on each network, its JSON kept, and a plot.
 
     python -m benchmarks.speed --network aether_small --shape 1x3x128x128 --shape 1x3x256x256
+    python -m benchmarks.speed --network aether_small --device cuda --shape 1x3x720x1280 --shape 1x3x1080x1920
     python -m benchmarks.speed --plot                  # draws what has been measured so far
 
-Writes benchmarks/results/speed_<network>.json and prints a Markdown table; the plot needs matplotlib.
+Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and prints a Markdown
+table; the plot needs matplotlib.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def main(network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: in
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found = {"machine": describe_machine(), "network": network, **json.loads(ran.stdout)}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"speed_{network}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    name = network if device == "cpu" else f"{network}_{device}"
+    (RESULTS / f"speed_{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(as_markdown(found))
 
 
@@ -56,13 +59,13 @@ def as_markdown(found: dict[str, Any]) -> str:
         shape = "x".join(map(str, result["shape"]))
         lines += [f"**{found['network']}, {shape}** (matrix product: {found['peak_gflops']:.0f} GFLOP/s)", ""]
         lines += [
-            "| | median s | ± | times eager | GFLOP/s | of peak | of roofline | MiB | max abs |",
+            "| | ms | ± | times eager | GFLOP/s | of peak | of roofline | MiB | max abs |",
             "|---|---|---|---|---|---|---|---|---|",
         ]
         for row in result["contenders"]:
             cells = (
                 row["name"],
-                f"{row['median_s']:.3f}",
+                f"{row['median_s'] * 1e3:.1f}",
                 f"{row['spread']:.0%}",
                 f"{row['ratio']:.2f}",
                 f"{row['gflops']:.0f}",
