@@ -4,8 +4,8 @@
     python -m benchmarks.speed --network aether_small --device cuda --shape 1x3x720x1280 --shape 1x3x1080x1920
     python -m benchmarks.speed --plot                  # draws what has been measured so far
 
-Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and prints a Markdown
-table; the plot needs matplotlib.
+Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and prints a
+Markdown table; the plot needs matplotlib.
 """
 
 from __future__ import annotations
