@@ -8,13 +8,13 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from aether_deploy.errors import AetherDeployError, ConfigError
 
-__all__ = ["is_temporary", "read_toml", "replacing", "sha256_of", "staging"]
+__all__ = ["is_temporary", "read_toml", "replacing", "require_free", "sha256_of", "staging"]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)(?P<suffix>\.\w+)?")
 
@@ -95,6 +95,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read ({reason}); check the path") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: no TOML ({error}); options files are TOML") from error
+
+
+def require_free(target: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Raises AetherDeployError if a target is one of the inputs, or is there and may not be replaced."""
+    if target.resolve() in [path.resolve() for path in inputs]:
+        raise AetherDeployError(f"{target} is an input itself; choose another --output")
+    if target.exists() and not overwrite:
+        raise AetherDeployError(f"{target} is there already; add --overwrite or choose another --output")
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import click
 
 from aether_deploy import cli
 from aether_deploy.errors import AetherDeployError, ParityError
-from aether_deploy.files import replacing
+from aether_deploy.files import replacing, require_free
 
 if TYPE_CHECKING:
     from aether_deploy.reports.facts import Facts, Request
@@ -57,7 +57,7 @@ def command(
     name = f"{model.resolve().name}.html"
     target = output or model.parent / name
     target = target / name if target.is_dir() else target
-    _refuse_existing(target, [path for path in (model, against, benchmark) if path], overwrite)
+    require_free(target, [path for path in (model, against, benchmark) if path], overwrite=overwrite)
     with cli.progress("report"):
         from aether_deploy.reports.facts import Request
 
@@ -98,13 +98,6 @@ def write_report(request: Request, target: Path, *, benchmark: Path | None = Non
         except OSError as error:
             raise AetherDeployError(f"{target}: cannot be written ({error.strerror}); check the space left") from error
     return facts
-
-
-def _refuse_existing(target: Path, inputs: list[Path], overwrite: bool) -> None:
-    if target.resolve() in [path.resolve() for path in inputs]:
-        raise AetherDeployError(f"{target} is an input itself; choose another --output")
-    if target.exists() and not overwrite:
-        raise AetherDeployError(f"{target} is there already; add --overwrite or choose another --output")
 
 
 def _summary(facts: Facts, target: Path) -> str:

@@ -129,11 +129,12 @@ def command(
 
 
 def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: bool) -> dict[str, Any]:
+    from aether_deploy.files import require_free
     from aether_deploy.pictures.batch_run import Job, upscale_picture
 
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x.png")
     target = target / f"{source.stem}.png" if target.is_dir() else target
-    _refuse_existing(target, source, overwrite)
+    require_free(target, [source], overwrite=overwrite)
     height, width, _ = upscale_picture(upscaler, Job(source, target)).pixels.shape
     text = f"wrote {target} ({width // upscaler.scale}x{height // upscaler.scale} -> {width}x{height})"
     return {"text": text, "output": str(target)}
@@ -164,12 +165,12 @@ def _folder(
 def _video(
     upscaler: Upscaler, model: Path, source: Path, output: Path | None, codec: str | None, crf: int, overwrite: bool
 ) -> dict[str, Any]:
-    from aether_deploy.files import sha256_of
+    from aether_deploy.files import require_free, sha256_of
     from aether_deploy.pictures.video import OUTPUTS, VideoOptions, upscale_video
 
     suffix = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
     target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
-    _refuse_existing(target, source, overwrite)
+    require_free(target, [source], overwrite=overwrite)
     result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=sha256_of(model))
     sound = f", {result.audio} audio and {result.subtitles} subtitle streams copied"
     size = f"{result.width}x{result.height}"
@@ -193,15 +194,6 @@ def _is_video(source: Path) -> bool:
     from aether_deploy.pictures.video import VIDEO_SUFFIXES
 
     return source.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _refuse_existing(target: Path, source: Path, overwrite: bool) -> None:
-    from aether_deploy.errors import ImageError
-
-    if target.resolve() == source.resolve():
-        raise ImageError(f"{target} is the input itself; choose another --output")
-    if target.exists() and not overwrite:
-        raise ImageError(f"{target} is there already; add --overwrite or choose another --output")
 
 
 if __name__ == "__main__":
