@@ -4,16 +4,18 @@
     python -m benchmarks.speed --network aether_small --device cuda --shape 1x3x720x1280 --shape 1x3x1080x1920
     python -m benchmarks.speed --plot                  # draws what has been measured so far
 
-Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and prints a
-Markdown table; the plot needs matplotlib.
+Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and `shared` with
+--beside; prints a Markdown table; the plot needs matplotlib.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +33,16 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--shape", "shapes", type=ShapeType(), multiple=True, default=["1x3x128x128", "1x3x256x256"])
 @click.option("--rounds", type=int, default=7)
 @click.option("--device", default="cpu")
+@click.option("--beside", type=int, default=0, help="Busy processes on the same cores, as on a shared machine.")
 @click.option("--plot", is_flag=True, help="Draw the results that are there, and measure nothing.")
-def main(network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: int, device: str, plot: bool) -> None:
+def main(
+    network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: int, device: str, beside: int, plot: bool
+) -> None:
     """Measures one network, or draws."""
     if plot:
         draw()
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _busy(beside):
         path = checkpoint_file(network, Path(folder))
         # By its command: the processes that it starts import what its own main module does, which is next to nothing
         # there and PyTorch here, and that would be in the memory of each.
@@ -45,11 +50,23 @@ def main(network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: in
         words += ["--rounds", str(rounds), "--device", device, "--json"]
         command = [sys.executable, "-m", "aether_deploy.benchmark", str(path), *words]
         ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found = {"machine": describe_machine(), "network": network, **json.loads(ran.stdout)}
+    found = {"machine": describe_machine(), "network": network, "beside": beside, **json.loads(ran.stdout)}
     RESULTS.mkdir(exist_ok=True)
-    name = network if device == "cpu" else f"{network}_{device}"
+    name = "_".join([network, *([device] if device != "cpu" else []), *(["shared"] if beside else [])])
     (RESULTS / f"speed_{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(as_markdown(found))
+
+
+@contextlib.contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """So many processes that compute without end while the block runs."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def as_markdown(found: dict[str, Any]) -> str:
@@ -57,7 +74,8 @@ def as_markdown(found: dict[str, Any]) -> str:
     lines = []
     for result in found["results"]:
         shape = "x".join(map(str, result["shape"]))
-        lines += [f"**{found['network']}, {shape}** (matrix product: {found['peak_gflops']:.0f} GFLOP/s)", ""]
+        beside = f", beside {found['beside']} busy processes" if found.get("beside") else ""
+        lines += [f"**{found['network']}, {shape}{beside}** (matrix product: {found['peak_gflops']:.0f} GFLOP/s)", ""]
         lines += [
             "| | ms | ± | times eager | GFLOP/s | of peak | of roofline | MiB | max abs |",
             "|---|---|---|---|---|---|---|---|---|",
@@ -88,12 +106,18 @@ def draw() -> None:
 
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("speed_*.json"))]
     panels = [(item, result) for item in found for result in item["results"]]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, sharey=True)
-    for axis, (item, result) in zip(axes[0], panels, strict=True):
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    size = (4.2 * columns, 3.2 * lines)
+    figure, axes = pyplot.subplots(lines, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (item, result) in zip(axes.flat, panels, strict=False):
         rows = result["contenders"][::-1]
         colours = [_colour(row) for row in rows]
         axis.barh([row["name"] for row in rows], [row["ratio"] for row in rows], color=colours)
-        axis.set_title(f"{item['network']}, {result['shape'][3]}x{result['shape'][2]}")
+        shared = ", shared cores" if item.get("beside") else ""
+        axis.set_title(f"{item['network']}, {result['shape'][3]}x{result['shape'][2]}{shared}")
         axis.set_xlabel("times eager, unfused")
         axis.axvline(1, color="black", linewidth=0.8)
     figure.tight_layout()

@@ -169,7 +169,7 @@ def bytes_per_pixel(spec: NetworkSpec | None) -> float:
     """Peak memory of a run for each input pixel, weights apart, in float32.
 
     In a block three tensors of D channels (skip, residual, normalised) and three of the hidden size are alive; in
-    the tail both sides of the last PixelShuffle.
+    the tail both sides of the last PixelShuffle; our fp32 files, whose shuffle comes last, need less.
     """
     if spec is None:
         return _UNKNOWN_BYTES
