@@ -15,6 +15,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.ffn import FORMS, with_ffn
 from aether_deploy.graph_types import HALF, IO, MIN_OPSETS
 from aether_deploy.layout import with_fewer_copies
+from aether_deploy.norm_folding import with_folded_norms
 from aether_deploy.onnx_export import DEFAULT_OPSET, export_onnx
 from aether_deploy.precision import AUTO, POLICIES, Conversion, to_half
 
@@ -94,14 +95,14 @@ def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Mo
 
 
 def in_form(exported: ir.Model, variant: Variant) -> ir.Model:
-    """What the exporter gave, with the variant's FFN, and in fp32 with fewer copies; the given one is not changed.
+    """What the exporter gave in the variant's FFN, and in fp32 with fewer copies and folded norms; a copy.
 
     Raises:
         ExportError: see `with_ffn` and `with_fewer_copies`.
     """
     model = with_ffn(exported, variant.ffn)
     # Measured on the CPU, which runs fp32; on a GPU not, and in half the tail's larger kernel would be an fp32 island.
-    return model if variant.precision in HALF else with_fewer_copies(model)
+    return model if variant.precision in HALF else with_folded_norms(with_fewer_copies(model))
 
 
 def conversions(graph: ir.Model, variant: Variant) -> Iterator[Conversion]:
