@@ -24,7 +24,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from aether_deploy.benchmark import photo_input
 from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.fuse import fuse_aether
-from aether_deploy.layout import ChannelsLastResidual, SubPixelTail
+from aether_deploy.layout import ChannelsLastResidual, SubPixelTail, with_fewer_copies
 from aether_deploy.onnx_export import export_onnx, save_onnx
 from aether_deploy.parity import TOLERANCES
 from aether_deploy.variants import Variant, fp32_model
@@ -35,6 +35,8 @@ from benchmarks.networks import NETWORKS, checkpoint_file
 RESULTS = Path(__file__).parent / "results"
 Session = Callable[[ort.SessionOptions], None]
 OURS = "ours"
+# What those variations start from that change layers which are not there any more after folding.
+UNFOLDED = "norms not folded (¹)"
 
 
 def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Session]]:
@@ -42,22 +44,24 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
     checkpoint = load_checkpoint(checkpoint_path)
     network, spec = fuse_aether(checkpoint.build()), checkpoint.spec.as_fused()
     exported, ours = export_onnx(network, spec), fp32_model(network, spec, Variant())
+    unfolded = with_fewer_copies(exported)
     graphs = {
         OURS: ours,
         "as PyTorch exports it": exported,
         "only the shuffle moved": SubPixelTail()(exported.clone()).model,
+        UNFOLDED: unfolded,
         "only the sum in NHWC": ChannelsLastResidual()(exported.clone()).model,
         "GELU as five operators (opset 17)": fp32_model(network, spec, Variant(opset=17)),
         "GELU by tanh": tanh_gelu(ours),
         "FFN as 1x1 convolutions": fp32_model(network, spec, Variant(ffn="conv1x1")),
-        "FFN as Gemm on pixels x channels": flat_ffn(ours),
-        "LayerNormalization as reductions": norm_of_reductions(ours),
+        "¹ FFN as Gemm on pixels x channels": flat_ffn(unfolded),
+        "¹ LayerNormalization as reductions": norm_of_reductions(unfolded),
     }
     paths = {name: folder / f"{number}.onnx" for number, name in enumerate(graphs)}
     for name, graph in graphs.items():
         save_onnx(graph, paths[name])
     source, merged, ahead, int8 = paths[OURS], *(folder / f"{name}.onnx" for name in ("merged", "ahead", "int8"))
-    merged_ffn(source, merged)
+    merged_ffn(paths[UNFOLDED], merged)
     saving = _options(as_ours)
     saving.optimized_model_filepath = str(ahead)
     ort.InferenceSession(source, saving, providers=["CPUExecutionProvider"])
@@ -66,7 +70,7 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
     found: dict[str, tuple[Path, Session]] = {name: (path, as_ours) for name, path in paths.items()}
     return {
         **found,
-        "FFN: gate and main in one MatMul": (merged, as_ours),
+        "¹ FFN: gate and main in one MatMul": (merged, as_ours),
         "MatMul in int8, dynamic": (int8, as_ours),
         "session defaults (memory pattern, spinning)": (source, lambda options: None),
         "waiting threads spin": (source, _spinning),
