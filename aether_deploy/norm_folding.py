@@ -1,6 +1,6 @@
 """Scale, shift and biases between a LayerNormalization and the FFN's first layers, all inside the weights.
 
-A pass on onnx-ir. On ONNX Runtime's CPU provider it gains 5 to 10 % (benchmarks/README.md): an Add reads and writes the
+A pass on onnx-ir. On ONNX Runtime's CPU provider it gains 3 to 10 % (benchmarks/README.md): an Add reads and writes the
 largest tensors of a block.
 """
 
