@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from aether_deploy.errors import ExportError
+from aether_deploy.graph_constants import new_constant
 
 __all__ = ["ChannelsLastResidual", "SubPixelTail", "sub_pixel_kernel", "with_fewer_copies"]
 
@@ -144,11 +145,8 @@ def _last_shuffle(graph: ir.Graph) -> ir.Node | None:
 def _replace_input(
     graph: ir.Graph, node: ir.Node, old: ir.Value | None, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 ) -> None:
-    """Gives a node a constant of its own, since others may share the old one."""
     assert old is not None and old.const_value is not None
-    tensor = ir.Tensor(change(old.const_value.numpy()), name=f"{old.name}_sub_pixel")
-    value = ir.Value(name=tensor.name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
-    graph.register_initializer(value)
+    value = new_constant(graph, f"{old.name}_sub_pixel", change(old.const_value.numpy()))
     node.replace_input_with(node.inputs.index(old), value)
 
 

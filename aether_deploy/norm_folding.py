@@ -11,6 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from aether_deploy.graph_constants import new_constant
+
 __all__ = ["FoldedNorms", "with_folded_norms"]
 
 
@@ -62,10 +64,10 @@ def _fold(graph: ir.Graph, norm: ir.Node, layers: list[tuple[ir.Node, ir.Node]])
         scaled = scale[:, None] * _array(weight)
         bias = _array(next(value for value in add.inputs if _constant(value))) + shift @ _array(weight)
         folded = scaled + (bias - scaled.sum(axis=0)) / len(scale)
-        layer.replace_input_with(1, _new_constant(graph, f"{weight.name}_folded", folded))
+        layer.replace_input_with(1, new_constant(graph, f"{weight.name}_folded", folded.astype(np.float32)))
         add.outputs[0].replace_all_uses_with(layer.outputs[0])
         graph.remove(add, safe=True)
-    ones = _new_constant(graph, f"{norm.outputs[0].name}_ones", np.ones(len(scale)))
+    ones = new_constant(graph, f"{norm.outputs[0].name}_ones", np.ones(len(scale), np.float32))
     norm.replace_input_with(1, ones)
     norm.replace_input_with(2, ones)
 
@@ -77,11 +79,3 @@ def _constant(value: ir.Value | None) -> bool:
 def _array(value: ir.Value | None) -> NDArray[np.float64]:
     assert value is not None and value.const_value is not None
     return value.const_value.numpy().astype(np.float64)
-
-
-def _new_constant(graph: ir.Graph, name: str, array: NDArray[np.float64]) -> ir.Value:
-    """A constant of its own, since others may share the old one."""
-    tensor = ir.Tensor(array.astype(np.float32), name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
-    graph.register_initializer(value)
-    return value

@@ -15,7 +15,7 @@ from aether_deploy.memory_errors import memory_errors
 if TYPE_CHECKING:
     from aether_deploy.spec import NetworkSpec
 
-__all__ = ["OnnxRunner", "onnxruntime_errors", "require_provider"]
+__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -35,10 +35,6 @@ class OnnxRunner:
         import onnxruntime as ort
 
         self._errors = onnxruntime_errors()
-        require_provider(provider)
-        if provider != "CPUExecutionProvider":
-            # Finds the CUDA libraries that PyTorch's wheels brought.
-            ort.preload_dlls()
         options = ort.SessionOptions()
         options.log_severity_level = 3
         # Patterns are for fixed shapes; without them small x2 needs 380 MB instead of 573 at 256x256, in the same time.
@@ -49,12 +45,10 @@ class OnnxRunner:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = ort.InferenceSession(path, options, providers=[provider])
+            self._session = open_session(path, options, provider)
         except self._errors as error:
             reason = str(error).splitlines()[0]
             raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
-        if self._session.get_providers()[0] != provider:
-            raise RunnerError(f"{provider} did not load, ONNX Runtime fell back to {self._session.get_providers()[0]}")
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
             raise RunnerError(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; expected one NCHW image each")
@@ -95,6 +89,24 @@ def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
 
     written = metadata.get("aether_deploy.network")
     return NetworkSpec.from_dict(json.loads(written)) if written else None
+
+
+def open_session(path: Path, options: Any, provider: str) -> Any:
+    """A session of ONNX Runtime that really runs on the provider.
+
+    Raises:
+        RunnerError: the provider is not there, or did not load.
+    """
+    import onnxruntime as ort
+
+    require_provider(provider)
+    if provider != "CPUExecutionProvider":
+        # Finds the CUDA libraries that PyTorch's wheels brought.
+        ort.preload_dlls()
+    session = ort.InferenceSession(path, options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise RunnerError(f"{provider} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
+    return session
 
 
 def require_provider(provider: str) -> None:

@@ -10,6 +10,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from aether_deploy.graph_constants import new_constant
+
 __all__ = ["flat_ffn", "merged_ffn", "norm_of_reductions", "tanh_gelu"]
 
 
@@ -55,7 +57,7 @@ def flat_ffn(model: ir.Model) -> ir.Model:
         source = norm.inputs[0]
         assert source is not None
         shape = _insert(graph, norm, "Shape", [source])
-        pixels = _constant(graph, f"pixels_{number}", np.array([-1, scale.shape[0]], np.int64))
+        pixels = new_constant(graph, f"pixels_{number}", np.array([-1, scale.shape[0]], np.int64))
         norm.replace_input_with(0, _insert(graph, norm, "Reshape", [source, pixels]))
         gate, main = (_as_gemm(graph, use.node) for use in norm.outputs[0].uses())
         (product,) = {use.node for value in (gate, main) for use in value.uses() if use.node.op_type == "Mul"}
@@ -72,7 +74,7 @@ def norm_of_reductions(model: ir.Model) -> ir.Model:
     """Each block's LayerNormalization as mean, difference and root, its scale and shift inside the FFN's weights."""
     model = model.clone()
     graph = model.graph
-    last_axis = _constant(graph, "last_axis", np.array([-1], np.int64))
+    last_axis = new_constant(graph, "last_axis", np.array([-1], np.int64))
     for number, norm in enumerate([node for node in graph if node.op_type == "LayerNormalization"][:-1]):
         source, scale, shift = norm.inputs
         assert source is not None
@@ -81,9 +83,9 @@ def norm_of_reductions(model: ir.Model) -> ir.Model:
         mean = _insert(graph, norm, "ReduceMean", [source, last_axis])
         centred = _insert(graph, norm, "Sub", [source, mean])
         squares = _insert(graph, norm, "ReduceSumSquare", [centred, last_axis])
-        share = _constant(graph, f"share_{number}", np.array(1 / len(gamma), np.float32))
+        share = new_constant(graph, f"share_{number}", np.array(1 / len(gamma), np.float32))
         variance = _insert(graph, norm, "Mul", [squares, share])
-        shifted = _insert(graph, norm, "Add", [variance, _constant(graph, f"epsilon_{number}", epsilon)])
+        shifted = _insert(graph, norm, "Add", [variance, new_constant(graph, f"epsilon_{number}", epsilon)])
         factor = _insert(graph, norm, "Reciprocal", [_insert(graph, norm, "Sqrt", [shifted])])
         for layer in [use.node for use in norm.outputs[0].uses()]:
             weight = layer.inputs[1]
@@ -121,13 +123,6 @@ def _insert(graph: ir.Graph, before: ir.Node, op: str, inputs: list[ir.Value | N
     node.outputs[0].name = f"{op}_{before.outputs[0].name}_{len(graph)}"
     graph.insert_before(before, node)
     return node.outputs[0]
-
-
-def _constant(graph: ir.Graph, name: str, array: NDArray[np.float32] | NDArray[np.int64]) -> ir.Value:
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
-    graph.register_initializer(value)
-    return value
 
 
 def _array(value: ir.Value | None) -> NDArray[np.float64]:

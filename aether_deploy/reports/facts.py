@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from aether_deploy.comparison import compare_runners, fitting_cases, without_tf32
 from aether_deploy.errors import EngineError
-from aether_deploy.half_executor import half_precision_of, open_faithful
+from aether_deploy.half_executor import open_faithful
 from aether_deploy.manifest import utc_now
 from aether_deploy.parity import ParityReport
 from aether_deploy.parity_cases import parity_cases
 from aether_deploy.pictures.images import parity_photos
 from aether_deploy.reports.files import describe_file
 from aether_deploy.reports.pictures import Photo, photo_of
-from aether_deploy.runners import open_runner
 
 if TYPE_CHECKING:
     from aether_deploy.runners import Runner
@@ -103,7 +102,7 @@ def examine(request: Request) -> Facts:
     without_tf32()
     with _warnings() as warned:
         try:
-            runner = _open(request.model, request.device, trust=request.trust)
+            runner = open_faithful(request.model, device=request.device, trust=request.trust)
         except EngineError as error:
             if request.against:
                 raise
@@ -119,13 +118,6 @@ def examine(request: Request) -> Facts:
         *(f"Warning of this run: {warning}." for warning in warned),
     ]
     return Facts(request, model, against, runner.name, parity, photos, tuple(statements), utc_now())
-
-
-def _open(path: Path, device: str, *, trust: bool) -> Runner:
-    """On the CPU a half-precision file runs with every result rounded, which ONNX Runtime does not do there."""
-    runner = open_runner(path, device=device, trust=trust)
-    on_cpu = runner.device == "cpu"
-    return open_faithful(path, trust=trust) if on_cpu and half_precision_of(path) else runner
 
 
 def _compare(

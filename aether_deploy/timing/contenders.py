@@ -153,17 +153,13 @@ def _onnx_plain(path: Path, device: str, threads: int) -> Run:
     """With the session's defaults, as the peers run theirs; only the threads are the same for all."""
     import onnxruntime as ort
 
-    from aether_deploy.onnx_runner import require_provider
+    from aether_deploy.onnx_runner import open_session
     from aether_deploy.runners import PROVIDERS
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    provider = PROVIDERS["cpu" if device == "auto" else device]
-    require_provider(provider)
-    session = ort.InferenceSession(path, options, providers=[provider])
-    if session.get_providers()[0] != provider:
-        raise RunnerError(f"{provider} did not load for {path.name}")
+    session = open_session(path, options, PROVIDERS["cpu" if device == "auto" else device])
     name = session.get_inputs()[0].name
 
     def run(lr: Array) -> Array:
