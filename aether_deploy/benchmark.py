@@ -132,15 +132,11 @@ def benchmark(
 
 def photo_input(shape: tuple[int, int, int, int]) -> Any:
     """Photo content of any size, mirrored as often as it takes."""
-    import numpy as np
-
+    from aether_deploy.parity_cases import fitted
     from aether_deploy.pictures.images import PHOTOS, list_images, read_image
 
     n, _, height, width = shape
-    photo = read_image(list_images(PHOTOS)[0])
-    padding = ((0, 0), (0, 0), (0, max(0, height - photo.shape[2])), (0, max(0, width - photo.shape[3])))
-    photo = np.pad(photo, padding, mode="symmetric")[:, :, :height, :width]
-    return np.ascontiguousarray(photo.repeat(n, axis=0))
+    return fitted(read_image(list_images(PHOTOS)[0]), n, height, width)
 
 
 def _spec(model: Path) -> NetworkSpec | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Case", "parity_cases"]
+__all__ = ["Case", "fitted", "parity_cases"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -49,7 +49,7 @@ def parity_cases(
 
     if static is not None:
         n, in_chans, height, width = static
-        photos = [(name, _fit(lr, n, height, width)) for name, lr in photos]
+        photos = [(name, fitted(lr, n, height, width)) for name, lr in photos]
         noises, patterns = [(n, height, width)], (n, height, width)
     else:
         noises, patterns = [(1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1), *shapes], (1, 24, 32)
@@ -71,7 +71,8 @@ def parity_cases(
     )
 
 
-def _fit(lr: Array, n: int, height: int, width: int) -> Array:
+def fitted(lr: Array, n: int, height: int, width: int) -> Array:
+    """(1, C, H, W) -> (n, C, height, width): cropped, mirrored as often as it takes, repeated."""
     rows, columns = max(0, height - lr.shape[2]), max(0, width - lr.shape[3])
     mirrored = np.pad(lr, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="symmetric")
     return np.ascontiguousarray(np.broadcast_to(mirrored[:, :, :height, :width], (n, lr.shape[1], height, width)))

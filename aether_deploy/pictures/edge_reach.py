@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aether_deploy.parity_cases import fitted
 from aether_deploy.pictures.images import PHOTOS, list_images, read_image
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ def _edge_errors(runner: Runner, photo: Array, axis: int) -> NDArray[np.float64]
     across, along = _PROBE if static is None else (static[5 - axis], static[axis])
     offset = min(_PROBE_OFFSET, along // 4)
     shape = (across, along + offset) if axis == 3 else (along + offset, across)
-    padding = [(0, max(0, need - have)) for need, have in zip(shape, photo.shape[2:], strict=True)]
-    strip = np.pad(photo, ((0, 0), (0, 0), *padding), mode="symmetric")[:, :, : shape[0], : shape[1]]
+    strip = fitted(photo, 1, *shape)
     strip = strip if axis == 3 else strip.transpose(0, 1, 3, 2)
     both = [strip[..., :along], strip[..., offset:]]
     count = 1 if static is None else static[0]
