@@ -15,31 +15,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aether_deploy.checkpoint import Checkpoint, load_checkpoint
-    from aether_deploy.errors import AetherDeployError, ParityError
-    from aether_deploy.fuse import fuse_aether, fuse_checkpoint, fuse_state_dict
-    from aether_deploy.parity import ParityReport, compare
-    from aether_deploy.pipeline import Artifact, ExportOptions, export_model
-    from aether_deploy.runners import Runner, open_runner
-    from aether_deploy.spec import NetworkSpec
+    from aether_deploy.artifacts.fused_checkpoint import fuse_checkpoint
+    from aether_deploy.artifacts.model import Artifact, ExportOptions
+    from aether_deploy.artifacts.opening import open_runner
+    from aether_deploy.artifacts.pipeline import export_model
+    from aether_deploy.errors import AetherDeployError
+    from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
+    from aether_deploy.network.fusion import fuse_aether, fuse_state_dict
+    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.proof.verdict import ParityError, ParityReport, compare
+    from aether_deploy.runners.protocol import Runner
 
 _MODULES = {
     "AetherDeployError": "errors",
-    "Artifact": "pipeline",
-    "Checkpoint": "checkpoint",
+    "Artifact": "artifacts.model",
+    "Checkpoint": "network.checkpoint",
     "EngineOptions": "engines.plan",
-    "ExportOptions": "pipeline",
-    "NetworkSpec": "spec",
-    "ParityError": "errors",
-    "ParityReport": "parity",
-    "Runner": "runners",
-    "compare": "parity",
-    "export_model": "pipeline",
-    "fuse_aether": "fuse",
-    "fuse_checkpoint": "fuse",
-    "fuse_state_dict": "fuse",
-    "load_checkpoint": "checkpoint",
-    "open_runner": "runners",
+    "ExportOptions": "artifacts.model",
+    "NetworkSpec": "network.spec",
+    "ParityError": "proof.report",
+    "ParityReport": "proof.report",
+    "Runner": "runners.protocol",
+    "compare": "proof.report",
+    "export_model": "artifacts.pipeline",
+    "fuse_aether": "network.fusion",
+    "fuse_checkpoint": "artifacts.fused_checkpoint",
+    "fuse_state_dict": "network.fusion",
+    "load_checkpoint": "network.checkpoint",
+    "open_runner": "artifacts.opening",
 }
 
 __all__ = [

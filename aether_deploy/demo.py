@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from aether_deploy import cli
+from aether_deploy.samples import SAMPLE
 
 if TYPE_CHECKING:
-    from aether_deploy.parity import ParityReport
+    from aether_deploy.proof.verdict import ParityReport
 
-SAMPLE = Path(__file__).resolve().parent / "samples" / "2x_aether_sample.pth"
+__all__ = ["command"]
 
 
 @click.command(cls=cli.Command, name="demo", context_settings={"show_default": True})
@@ -24,15 +25,16 @@ SAMPLE = Path(__file__).resolve().parent / "samples" / "2x_aether_sample.pth"
 def command(output: Path, as_json: bool) -> None:
     """Reads the packaged checkpoint, fuses it, exports it, proves each step, upscales a photo and writes a report."""
     with cli.progress("demo"):
-        from aether_deploy import pipeline
-        from aether_deploy.checkpoint import load_checkpoint
-        from aether_deploy.fuse import default_output, fuse_checkpoint
+        from aether_deploy.artifacts import pipeline
+        from aether_deploy.artifacts.fused_checkpoint import default_output, fuse_checkpoint
+        from aether_deploy.artifacts.model import ExportOptions
+        from aether_deploy.network.checkpoint import load_checkpoint
 
         started = time.perf_counter()
         checkpoint = load_checkpoint(SAMPLE)
         fused = fuse_checkpoint(checkpoint, output / default_output(checkpoint).name)
         assert fused.report is not None  # the sample is unfused
-        options = pipeline.ExportOptions(precisions=("fp32", "fp16"), output=output)
+        options = ExportOptions(precisions=("fp32", "fp16"), output=output)
         artifacts = pipeline.export_model(checkpoint, options)
         rows = [(fused.output, fused.report), *((artifact.path, artifact.report) for artifact in artifacts)]
         photo = _upscale_photo(artifacts[0].path, output)
@@ -66,8 +68,8 @@ def command(output: Path, as_json: bool) -> None:
 
 def _write_report(model: Path) -> Path:
     """What a person opens to see the comparison with the sample; on the CPU, so that it is the same everywhere."""
-    from aether_deploy.report import write_report
-    from aether_deploy.reports.facts import Request
+    from aether_deploy.html_report.facts import Request
+    from aether_deploy.html_report.page import write_report
 
     page = model.with_name(f"{model.name}.html")
     facts = write_report(Request(model, SAMPLE, device="cpu"), page)
@@ -78,9 +80,11 @@ def _write_report(model: Path) -> Path:
 
 def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
     """Halves a photo, brings it back with the network and with bicubic, and measures both against it."""
-    from aether_deploy.parity import compare
-    from aether_deploy.pictures.images import PHOTOS, bicubic, read_image, write_image
-    from aether_deploy.runners import open_runner
+    from aether_deploy.artifacts.opening import open_runner
+    from aether_deploy.pictures.images import read_image, write_image
+    from aether_deploy.pictures.sizes import bicubic
+    from aether_deploy.proof.verdict import compare
+    from aether_deploy.samples import PHOTOS
 
     truth = read_image(PHOTOS / "chelsea.png")
     height, width = truth.shape[2:]

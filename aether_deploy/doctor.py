@@ -11,7 +11,7 @@ import click
 
 from aether_deploy import cli
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "command", "examine"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ def _try_provider(provider: str) -> str:
     import onnxruntime as ort
     from onnx import TensorProto, helper
 
-    from aether_deploy.onnx_runner import onnxruntime_errors
+    from aether_deploy.runners.onnx_runtime import onnxruntime_errors
 
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "probe", ends[:1], ends[1:])

@@ -16,10 +16,10 @@ AetherDeployError            1   anything known
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aether_deploy.parity import ParityReport
+    pass
 
 __all__ = [
     "AetherDeployError",
@@ -31,7 +31,6 @@ __all__ = [
     "ManifestError",
     "NeosrError",
     "OutOfMemoryError",
-    "ParityError",
     "ReparameterizationError",
     "RunnerError",
 ]
@@ -81,14 +80,3 @@ class EngineError(AetherDeployError):
 
 class NeosrError(AetherDeployError):
     """A neosr run that failed, or that left no receipt."""
-
-
-class ParityError(AetherDeployError):
-    """Outputs that differ by more than the tolerance; `report` has the figures, `facts` what `--json` adds to them."""
-
-    exit_code = 3
-
-    def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
-        self.report = report
-        self.facts: dict[str, Any] = {}

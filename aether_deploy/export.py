@@ -8,33 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from aether_deploy import cli
-from aether_deploy.engines import cli as engine_cli
+from aether_deploy.arrays import Shape
+from aether_deploy.cli import engine_options as engine_cli
+from aether_deploy.cli.options import ShapeType
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aether_deploy.manifest import Manifest
-    from aether_deploy.pipeline import Artifact
+    from aether_deploy.artifacts.model import Artifact
+    from aether_deploy.proof.manifest import Manifest
 
-Shape = tuple[int, int, int, int]
-
-
-class ShapeType(click.ParamType[tuple[int, int, int, int]]):
-    """`1x3x256x256` -> (1, 3, 256, 256)."""
-
-    name = "NxCxHxW"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int, int, int]:
-        """Fails as a usage error unless there are four whole numbers of at least 1."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).lower().split("x")
-        if len(parts) != 4 or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-            self.fail(f"{value!r}; expected four whole numbers of at least 1, as in 1x3x256x256", param, ctx)
-        n, c, h, w = (int(part) for part in parts)
-        return n, c, h, w
+__all__ = ["command"]
 
 
 @click.command(cls=cli.Command, name="export", context_settings={"show_default": True})
@@ -119,12 +103,13 @@ def command(
     for it is here, that file is what was proved.
     """
     with cli.progress("export"):
-        from aether_deploy import pipeline
-        from aether_deploy.checkpoint import load_checkpoint
+        from aether_deploy.artifacts import pipeline
+        from aether_deploy.artifacts.model import ExportOptions
         from aether_deploy.engines.plan import EngineOptions
+        from aether_deploy.network.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
-        options = pipeline.ExportOptions(
+        options = ExportOptions(
             formats=formats,
             precisions=precisions,
             opset=opset,
@@ -190,7 +175,7 @@ def _show_artifact(artifact: Artifact, out: Console) -> None:
 
 def _show_half(manifest: Manifest, out: Console) -> None:
     """Islands, weights and activations of a half-precision file, in a line each."""
-    from aether_deploy.onnx_proof import describe_step
+    from aether_deploy.artifacts.onnx_file import describe_step
 
     if not manifest.fp32_islands or manifest.engine:
         return

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from aether_deploy import cli
 
 if TYPE_CHECKING:
-    from aether_deploy.manifest import Manifest
+    pass
+
+__all__ = ["command"]
 
 
 @click.command(cls=cli.Command, name="inspect")
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
     """Says what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file, or a TensorRT engine."""
     with cli.progress("inspect"):
+        from aether_deploy.artifacts.inspection import inspect_file
+
         found = inspect_file(file, param_key=param_key, img_range=img_range, opt=opt)
     if as_json:
         cli.print_json(found)
@@ -33,149 +36,6 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
         file.suffix, ("export", file)
     )
     cli.next_command("python", "-m", f"aether_deploy.{onward[0]}", *onward[1:], as_json=as_json)
-
-
-def inspect_file(
-    file: Path,
-    *,
-    param_key: str = "auto",
-    img_range: float | None = None,
-    opt: Path | None = None,
-    trust: bool = False,
-) -> dict[str, Any]:
-    """What a file is, by its suffix: plain values for JSON, `file`, `kind`, `sha256` and what its kind has besides.
-
-    Args:
-        file: checkpoint, neosr's folder, ONNX file or engine.
-        param_key, img_range, opt: of a checkpoint; see `load_checkpoint`.
-        trust: describe a file that is not the one its manifest describes, too.
-    Raises:
-        CheckpointError, ConfigError, RunnerError, EngineError, ManifestError: see the function of each kind.
-    """
-    if file.suffix == ".engine":
-        return inspect_engine(file, trust=trust)
-    if file.suffix == ".onnx":
-        return inspect_onnx(file, trust=trust)
-    return inspect_checkpoint(file, param_key, img_range, opt)
-
-
-def inspect_checkpoint(file: Path, param_key: str, img_range: float | None, opt: Path | None) -> dict[str, Any]:
-    """What the weights show.
-
-    Raises:
-        CheckpointError, ConfigError: see `load_checkpoint`.
-    """
-    from aether_deploy.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(file, param_key=param_key, img_range=img_range, options=opt)
-    return {
-        "file": str(checkpoint.path),
-        "kind": "checkpoint",
-        "summary": checkpoint.spec.describe(),
-        "param_key": checkpoint.param_key,
-        "dtype": checkpoint.dtype,
-        "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
-        "network": checkpoint.spec.as_dict(),
-        "sha256": checkpoint.sha256,
-    }
-
-
-def inspect_onnx(file: Path, *, trust: bool = False) -> dict[str, Any]:
-    """Ends, opset, operators and metadata of an ONNX file, and whether it is the one its manifest describes.
-
-    Raises:
-        RunnerError: not there, or no ONNX.
-        ManifestError: see `verify_artifact`.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from aether_deploy.errors import RunnerError
-
-    manifest = _manifest_of(file, trust=trust) if file.is_file() else None
-    try:
-        model = onnx.load(file)
-    except (OSError, DecodeError) as error:
-        raise RunnerError(f"{file}: cannot be read as ONNX ({error}); check the path, or export it again") from error
-
-    def end(value: onnx.ValueInfoProto) -> str:
-        tensor = value.type.tensor_type
-        dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
-        return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({dims})"
-
-    return {
-        "file": str(file),
-        "kind": "onnx",
-        "opset": next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0),
-        "inputs": {value.name: end(value) for value in model.graph.input},
-        "outputs": {value.name: end(value) for value in model.graph.output},
-        "nodes": len(model.graph.node),
-        "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        "metadata": {item.key: item.value for item in model.metadata_props},
-        **_identity(file, manifest, "none"),
-    }
-
-
-def inspect_engine(file: Path, *, trust: bool = False) -> dict[str, Any]:
-    """Header, manifest and digest of an engine, and whether it can be loaded here; TensorRT may be missing.
-
-    Raises:
-        EngineError: not there, no engine, or cut off.
-        ManifestError: see `verify_artifact`.
-    """
-    from aether_deploy.engines.file import read_header
-    from aether_deploy.engines.process import FLAVOURS, tensorrt_version
-    from aether_deploy.errors import EngineError
-
-    header = read_header(file)
-    manifest = _manifest_of(file, trust=trust)
-    engine = manifest.engine if manifest else {}
-    flavour = engine.get("flavour", "tensorrt-rtx" if header.version else "tensorrt")
-    try:
-        installed = tensorrt_version(flavour)
-    except EngineError as error:
-        installed = str(error)
-    built_by = engine.get("version", header.version)
-    if installed == built_by:
-        installed += ", the version that built it"
-    found: dict[str, Any] = {
-        "file": str(file),
-        "kind": "engine",
-        "flavour": FLAVOURS[flavour].title,
-        "version": built_by or "unknown",
-        "installed": installed,
-        "targets": engine.get("compute_capabilities") or list(map(str, header.capabilities)) or "unknown",
-        "header": header.as_dict(),
-    }
-    if manifest:
-        what, parity = manifest.proof
-        assert parity is not None  # an engine comes from a file that was proved
-        found |= {
-            "network": manifest.network,
-            "precision": manifest.precision,
-            "profiles": engine["profiles"],
-            "executed": engine["executed"],
-            "built_from": engine["onnx"]["file"],
-            "proved": f"{what}, max abs error {parity['figures']['max_abs']:.1e}",
-        }
-    return {**found, **_identity(file, manifest, "none: it will not be loaded without --trust")}
-
-
-def _manifest_of(file: Path, *, trust: bool) -> Manifest | None:
-    from aether_deploy.manifest import read_manifest, verify_artifact
-
-    return read_manifest(file) if trust else verify_artifact(file)
-
-
-def _identity(file: Path, manifest: Manifest | None, none: str) -> dict[str, str]:
-    """{manifest, sha256}: whether a file is the one that its manifest describes, which a trusted one need not be."""
-    from aether_deploy.files import sha256_of
-
-    sha256 = sha256_of(file)
-    if manifest is None:
-        return {"manifest": none, "sha256": sha256}
-    same = manifest.artifact["sha256"] == sha256
-    return {"manifest": "sha256 matches" if same else "of another file: sha256 differs", "sha256": sha256}
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aether_deploy import cli
-from aether_deploy.errors import AetherDeployError, ParityError
-from aether_deploy.files import replacing, require_free
+from aether_deploy.files import require_free
 
 if TYPE_CHECKING:
-    from aether_deploy.reports.facts import Facts, Request
+    from aether_deploy.html_report.facts import Facts
 
-__all__ = ["command", "write_report"]
+__all__ = [
+    "command",
+]
 
 
 @click.command(cls=cli.Command, name="report")
@@ -59,11 +60,14 @@ def command(
     target = target / name if target.is_dir() else target
     require_free(target, [path for path in (model, against, benchmark) if path], overwrite=overwrite)
     with cli.progress("report"):
-        from aether_deploy.reports.facts import Request
+        from aether_deploy.html_report.facts import Request
+        from aether_deploy.html_report.page import write_report
 
         facts = write_report(Request(model, against, images, device, trust), target, benchmark=benchmark)
     found = {"report": str(target), "bytes": target.stat().st_size, **facts.as_dict()}
     if facts.parity is not None:
+        from aether_deploy.proof.verdict import ParityError
+
         try:
             facts.parity.require(f"{model}, compared with {against},", hint=f"; {target} shows it")
         except ParityError as error:
@@ -73,31 +77,6 @@ def command(
     if as_json:
         cli.print_json(found)
     cli.next_command(*_next(facts, model, output), as_json=as_json)
-
-
-def write_report(request: Request, target: Path, *, benchmark: Path | None = None) -> Facts:
-    """Examines and writes the page, whole or not at all; a failed parity is written too.
-
-    Args:
-        request: what to report on.
-        target: the HTML file; is replaced.
-        benchmark: what `benchmark --json` printed.
-    Raises:
-        AetherDeployError: see `examine` and `read_speed`, or the folder cannot be written.
-    """
-    from aether_deploy.reports.facts import examine
-    from aether_deploy.reports.page import render
-    from aether_deploy.reports.speed import read_speed
-
-    speed = read_speed(benchmark) if benchmark else None
-    facts = examine(request)
-    page = render(facts, speed)
-    with replacing(target) as temporary:
-        try:
-            temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise AetherDeployError(f"{target}: cannot be written ({error.strerror}); check the space left") from error
-    return facts
 
 
 def _summary(facts: Facts, target: Path) -> str:

@@ -24,7 +24,7 @@ def command(options: Path, checkout: Path | None, neosr_python: str, resume: boo
     The installed package writes below ./experiments, a checkout below its own folder. Without a GPU the CPU
     stands in for CUDA, in float32: for small networks and trials.
     """
-    from aether_deploy.neosr_run.process import Neosr, NeosrRunError
+    from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError
     from aether_deploy.neosr_run.training import train
 
     try:

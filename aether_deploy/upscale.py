@@ -12,6 +12,9 @@ from aether_deploy import cli
 if TYPE_CHECKING:
     from aether_deploy.pictures.upscaling import Upscaler
 
+__all__ = ["FORMATS", "command"]
+
+
 # As `pictures.images` and `pictures.video` have them; here so that `--help` imports neither.
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
 
@@ -96,12 +99,12 @@ def command(
     --overwrite.
     """
     with cli.progress("upscale"):
-        from aether_deploy.manifest import verify_artifact
+        from aether_deploy.artifacts.opening import open_runner
         from aether_deploy.pictures.upscaling import Upscaler
-        from aether_deploy.runners import open_runner
+        from aether_deploy.proof.manifest import verify_artifact
 
         if model.is_dir():
-            from aether_deploy.checkpoint import newest_checkpoint
+            from aether_deploy.network.checkpoint import newest_checkpoint
 
             model = newest_checkpoint(model)
         if not trust:

@@ -12,7 +12,7 @@ from aether_deploy import cli
 from aether_deploy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aether_deploy.neosr_run.process import NeosrRunError
+    from aether_deploy.neosr_run.neosr import NeosrRunError
     from aether_deploy.neosr_run.validation import Validation
 
 __all__ = ["command"]
@@ -60,7 +60,7 @@ def command(
     """
     if images is None and opt is None:
         raise ConfigError("no images: give --images DIR, or --opt TOML with datasets of its own")
-    from aether_deploy.neosr_run.process import Neosr, NeosrRunError
+    from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError
     from aether_deploy.neosr_run.validation import validate
 
     folder = output or fused.parent / f"{fused.stem}_validation"

@@ -14,10 +14,10 @@ from pathlib import Path
 from aether_deploy.engines.build import BuildRequest, build_engine
 from aether_deploy.engines.profiles import default_profile
 from aether_deploy.engines.targets import SM75, parse_gpus
-from aether_deploy.network import arch
-from aether_deploy.onnx_export import save_onnx
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, onnx_model
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.definition import arch
+from aether_deploy.network.spec import NetworkSpec
 
 NETWORKS = (("aether_small", 2), ("aether_small", 4), ("aether_medium", 2), ("aether_large", 2))
 TARGETS = ("sm86,sm89,sm120", "sm75")

@@ -22,9 +22,9 @@ from aether_deploy.engines.memory import GIB, MIB, activation_bytes
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import SM75, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.network import arch
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, onnx_model
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.definition import arch
+from aether_deploy.network.spec import NetworkSpec
 
 SHAPE = (1, 3, 256, 256)
 PRECISION = 0.005

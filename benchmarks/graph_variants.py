@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from aether_deploy.graph_constants import new_constant
+from aether_deploy.graphs.constants import new_constant
 
 __all__ = ["flat_ffn", "merged_ffn", "norm_of_reductions", "tanh_gelu"]
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import click
 
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.demo import SAMPLE
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.graph_types import HALF
-from aether_deploy.half_executor import HalfRunner
-from aether_deploy.onnx_export import save_onnx
-from aether_deploy.parity import Reference, verify
-from aether_deploy.pictures.images import parity_photos
-from aether_deploy.precision import POLICIES, to_half
-from aether_deploy.torch_runner import capture_reference
-from aether_deploy.variants import Variant, default_opset, fp32_model
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.graphs.forms import Variant, default_opset, fp32_model
+from aether_deploy.graphs.half_precision import POLICIES, to_half
+from aether_deploy.graphs.types import HALF
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.proof.photos import parity_photos
+from aether_deploy.proof.reference import capture_reference
+from aether_deploy.proof.verdict import Reference, verify
+from aether_deploy.runners.rounded import HalfRunner
+from aether_deploy.samples import SAMPLE
 from benchmarks.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"

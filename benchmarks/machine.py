@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from aether_deploy.manifest import tool_versions, utc_now
+from aether_deploy.proof.manifest import tool_versions, utc_now
 
 
 def describe_machine() -> dict[str, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from aether_deploy.demo import SAMPLE
-from aether_deploy.network import arch
+from aether_deploy.network.definition import arch
+from aether_deploy.samples import SAMPLE
 
 NETWORKS = ("sample", "aether_small", "aether_medium", "aether_large")
 

@@ -21,13 +21,15 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from aether_deploy.benchmark import photo_input
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.layout import ChannelsLastResidual, SubPixelTail, with_fewer_copies
-from aether_deploy.onnx_export import export_onnx, save_onnx
-from aether_deploy.parity import TOLERANCES
-from aether_deploy.variants import Variant, fp32_model
+from aether_deploy.graphs.channels_last_sum import ChannelsLastResidual
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.graphs.forms import Variant, fp32_model
+from aether_deploy.graphs.passes import applied
+from aether_deploy.graphs.shuffle_last import SubPixelTail
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.proof.tolerances import TOLERANCES
+from aether_deploy.timing.run import photo_input
 from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions, tanh_gelu
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
@@ -44,13 +46,13 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
     checkpoint = load_checkpoint(checkpoint_path)
     network, spec = fuse_aether(checkpoint.build()), checkpoint.spec.as_fused()
     exported, ours = export_onnx(network, spec), fp32_model(network, spec, Variant())
-    unfolded = with_fewer_copies(exported)
+    unfolded = applied(exported, SubPixelTail(), ChannelsLastResidual())
     graphs = {
         OURS: ours,
         "as PyTorch exports it": exported,
-        "only the shuffle moved": SubPixelTail()(exported.clone()).model,
+        "only the shuffle moved": applied(exported, SubPixelTail()),
         UNFOLDED: unfolded,
-        "only the sum in NHWC": ChannelsLastResidual()(exported.clone()).model,
+        "only the sum in NHWC": applied(exported, ChannelsLastResidual()),
         "GELU as five operators (opset 17)": fp32_model(network, spec, Variant(opset=17)),
         "GELU by tanh": tanh_gelu(ours),
         "FFN as 1x1 convolutions": fp32_model(network, spec, Variant(ffn="conv1x1")),

@@ -18,12 +18,12 @@ from typing import Any
 import click
 import onnxruntime as ort
 
-from aether_deploy.benchmark import photo_input
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_export import save_onnx
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.graphs.forms import Variant, fp32_model
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
 from aether_deploy.timing.measure import usable_cores
-from aether_deploy.variants import Variant, fp32_model
+from aether_deploy.timing.run import photo_input
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 from benchmarks.onnx_variations import as_ours

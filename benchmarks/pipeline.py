@@ -51,10 +51,12 @@ def main(networks: tuple[str, ...], precision: str, child: bool) -> None:
 
 def measure(network: str, precision: str) -> dict[str, Any]:
     """The steps of `fuse` and `export`, one after another, as the commands take them."""
-    from aether_deploy import pipeline
-    from aether_deploy.checkpoint import load_checkpoint
-    from aether_deploy.fuse import fuse_aether, fuse_checkpoint
-    from aether_deploy.torch_runner import capture_reference
+    from aether_deploy.artifacts import pipeline
+    from aether_deploy.artifacts.fused_checkpoint import fuse_checkpoint
+    from aether_deploy.artifacts.model import ExportOptions, Source
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.network.fusion import fuse_aether
+    from aether_deploy.proof.reference import capture_reference
 
     seconds: dict[str, float] = {}
 
@@ -69,8 +71,8 @@ def measure(network: str, precision: str) -> dict[str, Any]:
         checkpoint = load_checkpoint(checkpoint_file(network, folder))
         fused = timed("fuse", lambda: fuse_checkpoint(checkpoint, folder / "fused.pth"))
         reference = timed("reference", lambda: capture_reference(checkpoint))
-        source = pipeline.Source(checkpoint, fuse_aether(checkpoint.build()), reference)
-        (target,) = pipeline.plan(checkpoint, pipeline.ExportOptions(precisions=(precision,), output=folder))
+        source = Source(checkpoint, fuse_aether(checkpoint.build()), reference)
+        (target,) = pipeline.plan(checkpoint, ExportOptions(precisions=(precision,), output=folder))
         artifact = timed("export", lambda: pipeline.FORMATS[target.format](source, target))
         assert fused.exact is not None
         assert fused.report is not None

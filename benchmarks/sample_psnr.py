@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from skimage import data
 
 from aether_deploy import cli
-from aether_deploy.image_quality import psnr, ssim
-from aether_deploy.pictures.images import bicubic
-from aether_deploy.runners import open_runner
+from aether_deploy.artifacts.opening import open_runner
+from aether_deploy.pictures.quality import psnr, ssim
+from aether_deploy.pictures.sizes import bicubic
 
 SAMPLE = Path(__file__).parents[1] / "aether_deploy" / "samples" / "2x_aether_sample.pth"
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")

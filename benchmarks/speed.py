@@ -21,7 +21,8 @@ from typing import Any
 
 import click
 
-from aether_deploy.export import ShapeType
+from aether_deploy.arrays import Shape
+from aether_deploy.cli.options import ShapeType
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 
@@ -35,9 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--device", default="cpu")
 @click.option("--beside", type=int, default=0, help="Busy processes on the same cores, as on a shared machine.")
 @click.option("--plot", is_flag=True, help="Draw the results that are there, and measure nothing.")
-def main(
-    network: str, shapes: tuple[tuple[int, int, int, int], ...], rounds: int, device: str, beside: int, plot: bool
-) -> None:
+def main(network: str, shapes: tuple[Shape, ...], rounds: int, device: str, beside: int, plot: bool) -> None:
     """Measures one network, or draws."""
     if plot:
         draw()

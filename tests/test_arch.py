@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from aether_deploy.network import ARCH_FILE, arch
-from tests.conftest import tiny
+from aether_deploy.network.definition import ARCH_FILE, arch
+from tests.helpers.networks import tiny
 
 ROOT = Path(__file__).parents[1]
 

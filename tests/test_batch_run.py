@@ -18,8 +18,10 @@ from aether_deploy.errors import ImageError
 from aether_deploy.files import is_temporary, replacing, sha256_of
 from aether_deploy.pictures.batch_run import plan_folder
 from aether_deploy.pictures.folder_record import RECORD
-from aether_deploy.pictures.images import PHOTOS, Picture, read_picture, write_picture
-from tests.conftest import Ran, error_line, randomize, save, tiny
+from aether_deploy.pictures.images import Picture, read_picture, write_picture
+from aether_deploy.samples import PHOTOS
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import randomize, save, tiny
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,14 +17,17 @@ import torch
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from aether_deploy.benchmark import _table, photo_input
+from aether_deploy.benchmark import _table
 from aether_deploy.errors import RunnerError
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.timing.contenders import BASELINE, Contender, open_contender, prepare
+from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.timing.contender import BASELINE, Contender, Timing
+from aether_deploy.timing.contenders import open_contender, prepare
 from aether_deploy.timing.gauges import Machine, gauged, gauges
-from aether_deploy.timing.measure import Timing, measure, usable_cores
+from aether_deploy.timing.measure import measure, usable_cores
 from aether_deploy.timing.operations import bytes_moved, flops
-from tests.conftest import Ran, save, tiny
+from aether_deploy.timing.run import photo_input
+from tests.helpers.commands import Ran
+from tests.helpers.networks import save, tiny
 
 
 @pytest.mark.parametrize("options", [{}, {"scale": 1}, {"scale": 3}, {"scale": 8}, {"fused_init": True}])

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from aether_deploy.checkpoint import load_checkpoint, newest_checkpoint
 from aether_deploy.errors import CheckpointError, ConfigError
-from tests.conftest import Ran, error_line, save, tiny
+from aether_deploy.network.checkpoint import load_checkpoint, newest_checkpoint
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import save, tiny
 
 State = dict[str, torch.Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aether_deploy.pictures.images import read_image
-from tests.conftest import Ran
+from tests.helpers.commands import Ran
 
 
 def test_demo(tmp_path: Path, call: Callable[..., Ran]) -> None:

@@ -10,8 +10,8 @@ import pytest
 from aether_deploy import doctor
 from aether_deploy.engines import gpus
 from aether_deploy.engines.targets import ComputeCapability
-from tests.conftest import Ran
-from tests.engines import driver
+from tests.helpers.commands import Ran
+from tests.helpers.engines import driver
 
 
 def _rows(ran: Ran) -> dict[str, dict[str, object]]:

@@ -17,23 +17,23 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.engines.build import BuildRequest, build_engine
-from aether_deploy.engines.errors import explain, last_errors
-from aether_deploy.engines.file import read_header
+from aether_deploy.engines.header import read_header
+from aether_deploy.engines.log import explain, last_errors
 from aether_deploy.engines.memory import activation_bytes
 from aether_deploy.engines.process import EngineProcess, RefusedError, tensorrt_version
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import SM75, ComputeCapability, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.network import arch
-from aether_deploy.onnx_export import export_onnx
-from aether_deploy.precision import to_half
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, in_form
-from tests.conftest import SAMPLE, save
-from tests.engines import SMALL_PROFILE, SMALL_SHAPES, calm
+from aether_deploy.graphs.exporter import export_onnx
+from aether_deploy.graphs.forms import Variant, in_form
+from aether_deploy.graphs.half_precision import to_half
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.definition import arch
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
+from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES
+from tests.helpers.networks import SAMPLE, calm, save
 
 RTX = parse_gpus(["sm86,sm89,sm120"])
 NETWORKS = {

@@ -11,21 +11,22 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from aether_deploy import manifest
+from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.engines.build import BuildRequest, build_engine
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.runner import EngineRunner, check_engine
 from aether_deploy.engines.session import CACHE_SUFFIX
 from aether_deploy.engines.targets import parse_gpus
 from aether_deploy.errors import EngineError, ManifestError, OutOfMemoryError, RunnerError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_runner import OnnxRunner
-from aether_deploy.pictures.images import PHOTOS
-from aether_deploy.runners import open_runner
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, onnx_model
-from tests.conftest import Ran, error_line
-from tests.engines import SMALL_PROFILE, calm, fake_path
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.proof import manifest
+from aether_deploy.runners.onnx_runtime import OnnxRunner
+from aether_deploy.samples import PHOTOS
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.engines import SMALL_PROFILE, fake_path
+from tests.helpers.networks import calm
 
 LARGER_PROFILE = Profile((1, 3, 96, 96), (1, 3, 128, 128), (1, 3, 128, 160))
 

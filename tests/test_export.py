@@ -14,14 +14,18 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from aether_deploy import onnx_proof, pipeline
-from aether_deploy.checkpoint import load_checkpoint, sha256_of
+from aether_deploy.artifacts import onnx_file as onnx_proof
+from aether_deploy.artifacts import pipeline
+from aether_deploy.artifacts.model import Artifact, ExportOptions
 from aether_deploy.errors import ExportError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.manifest import read_manifest
-from aether_deploy.onnx_export import OPSETS, export_onnx, save_onnx
-from aether_deploy.spec import NetworkSpec
-from tests.conftest import SAMPLE, Ran, error_line, save, source_file, tiny
+from aether_deploy.files import sha256_of
+from aether_deploy.graphs.exporter import OPSETS, export_onnx, save_onnx
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.proof.manifest import read_manifest
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import SAMPLE, save, source_file, tiny
 
 
 def _ends(model: onnx.ModelProto) -> dict[str, list[str | int]]:
@@ -32,43 +36,43 @@ def _ends(model: onnx.ModelProto) -> dict[str, list[str | int]]:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> pipeline.Artifact:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The packaged sample, exported with the defaults."""
     folder = tmp_path_factory.mktemp("exported")
-    return pipeline.export_model(load_checkpoint(SAMPLE), pipeline.ExportOptions(output=folder))[0]
+    return pipeline.export_model(load_checkpoint(SAMPLE), ExportOptions(output=folder))[0]
 
 
 class TestFile:
     """What the readers of our files rely on."""
 
-    def test_ends(self, exported: pipeline.Artifact) -> None:
+    def test_ends(self, exported: Artifact) -> None:
         assert _ends(onnx.load(exported.path)) == {
             "input": ["batch", 3, "height", "width"],
             "output": ["batch", 3, "out_height", "out_width"],
         }
 
-    def test_native_operators_and_nothing_that_computes_shapes(self, exported: pipeline.Artifact) -> None:
+    def test_native_operators_and_nothing_that_computes_shapes(self, exported: Artifact) -> None:
         count = Counter(node.op_type for node in onnx.load(exported.path).graph.node)
         assert count["LayerNormalization"] == 5
         assert count["Gelu"] == 4
         assert count["DepthToSpace"] == 1
         assert not count.keys() & {"Shape", "Gather", "Reshape", "Concat", "Erf", "Cast"}
 
-    def test_one_file_without_external_data(self, exported: pipeline.Artifact) -> None:
+    def test_one_file_without_external_data(self, exported: Artifact) -> None:
         assert sorted(path.name for path in exported.path.parent.iterdir()) == [
             exported.path.name,
             f"{exported.path.name}.json",
         ]
         assert not any(len(tensor.external_data) for tensor in onnx.load(exported.path).graph.initializer)
 
-    def test_metadata(self, exported: pipeline.Artifact) -> None:
+    def test_metadata(self, exported: Artifact) -> None:
         metadata = {item.key: item.value for item in onnx.load(exported.path).metadata_props}
         assert metadata["aether_deploy.source.sha256"] == sha256_of(SAMPLE)
         assert metadata["aether_deploy.precision"] == "fp32"
         spec = NetworkSpec.from_dict(json.loads(metadata["aether_deploy.network"]))
         assert spec == load_checkpoint(SAMPLE).spec.as_fused()
 
-    def test_manifest(self, exported: pipeline.Artifact) -> None:
+    def test_manifest(self, exported: Artifact) -> None:
         manifest = read_manifest(exported.path)
         assert manifest is not None
         assert manifest.artifact == {
@@ -84,14 +88,14 @@ class TestFile:
         assert manifest.opset == 20
 
     @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3, 31, 50), (2, 3, 17, 40), (3, 3, 2, 1)])
-    def test_runs_at_any_size_as_the_trained_network(self, exported: pipeline.Artifact, shape: tuple[int, ...]) -> None:
+    def test_runs_at_any_size_as_the_trained_network(self, exported: Artifact, shape: tuple[int, ...]) -> None:
         lr = np.random.default_rng(1).random(shape, dtype=np.float32)
         with torch.no_grad():
             expected = load_checkpoint(SAMPLE).build()(torch.from_numpy(lr)).numpy()
         session = ort.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
         assert np.abs(session.run(None, {"input": lr})[0] - expected).max() < 2e-6
 
-    def test_shapes_inferred_anew_at_16_pixels(self, exported: pipeline.Artifact) -> None:
+    def test_shapes_inferred_anew_at_16_pixels(self, exported: Artifact) -> None:
         """As chaiNNer and vs-mlrt do it: overwrite the free dimensions, then infer strictly."""
         model = onnx.load(exported.path)
         for dim, value in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, 3, 16, 16), strict=True):

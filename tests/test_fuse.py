@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from aether_deploy import fuse as fuse_module
-from aether_deploy.checkpoint import load_checkpoint, sha256_of
 from aether_deploy.errors import ReparameterizationError
-from aether_deploy.fuse import fuse_aether, fuse_state_dict, merge_branches
-from aether_deploy.manifest import read_manifest
-from tests.conftest import Ran, error_line, save, source_file, tiny
+from aether_deploy.files import sha256_of
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether, fuse_state_dict, merge_branches
+from aether_deploy.proof.manifest import read_manifest
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import save, source_file, tiny
 
 SHAPES = [(1, 3, 1, 1), (2, 3, 9, 14), (1, 3, 17, 5)]
 

@@ -18,17 +18,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from aether_deploy import precision, variants
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.cli import main
+from aether_deploy.artifacts.onnx_file import describe_step
+from aether_deploy.cli.app import main
 from aether_deploy.errors import ExportError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.manifest import read_manifest
-from aether_deploy.onnx_proof import describe_step
-from aether_deploy.parity import TOLERANCES
-from aether_deploy.precision import POLICIES
-from aether_deploy.variants import Variant, onnx_model
-from tests.conftest import SAMPLE, Ran, error_line, save, tiny
+from aether_deploy.graphs import forms as variants
+from aether_deploy.graphs import half_precision as precision
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.graphs.half_precision import POLICIES
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.proof.manifest import read_manifest
+from aether_deploy.proof.tolerances import TOLERANCES
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import SAMPLE, save, tiny
 
 ROOT = Path(__file__).parents[1]
 
@@ -283,7 +285,7 @@ class TestWrongPasses:
                     node.attributes["epsilon"] = ir.AttrFloat32("epsilon", 1e-5)
             return graph
 
-        monkeypatch.setattr("aether_deploy.pipeline.fp32_model", wrong)
+        monkeypatch.setattr("aether_deploy.artifacts.onnx_file.fp32_model", wrong)
         assert "before rounding, is not the network" in self._refused(call, source)
 
 

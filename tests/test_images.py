@@ -14,7 +14,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.deep_images import read_deep
-from aether_deploy.pictures.images import PHOTOS, Picture, quantize, read_image, read_picture, write_picture
+from aether_deploy.pictures.images import Picture, quantize, read_image, read_picture, write_picture
+from aether_deploy.samples import PHOTOS
 
 LOSSLESS = (".png", ".tif", ".webp")
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

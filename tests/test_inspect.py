@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aether_deploy.inspect import inspect_file
-from aether_deploy.manifest import manifest_path
-from tests.conftest import Ran, error_line
+from aether_deploy.artifacts.inspection import inspect_file
+from aether_deploy.proof.manifest import manifest_path
+from tests.helpers.commands import Ran, error_line
 
 
 def test_a_checkpoint(call: Callable[..., Ran], checkpoint_file: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aether_deploy import install_arch
 from aether_deploy.errors import NeosrError
-from aether_deploy.neosr_run.process import Neosr, run_neosr
-from aether_deploy.network import ARCH_FILE
-from tests.conftest import Ran, error_line
-from tests.neosr_checkout import make_checkout
+from aether_deploy.neosr_run import installation
+from aether_deploy.neosr_run.neosr import Neosr, run_neosr
+from aether_deploy.network.definition import ARCH_FILE
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.neosr_checkout import make_checkout
 
 FOREIGN = (
     "from neosr.utils.registry import ARCH_REGISTRY\n\n@ARCH_REGISTRY.register()\ndef {name}(**kw):\n    return None\n"
@@ -44,19 +44,19 @@ def test_install_and_uninstall_leave_nothing(neosr: Path, call: Callable[..., Ra
 
 def test_an_older_file_of_ours_is_replaced(neosr: Path) -> None:
     archs = neosr / "neosr" / "archs"
-    install_arch.install(archs)
+    installation.install(archs)
     target = archs / "aether_arch.py"
     whole = target.read_bytes()
     older = b"# an older version\n"
-    target.write_bytes(install_arch.marked(older))
-    assert install_arch.install(archs)
+    target.write_bytes(installation.marked(older))
+    assert installation.install(archs)
     assert target.read_bytes() == whole
 
 
 def test_a_plain_copy_of_our_file_counts_as_ours(neosr: Path) -> None:
     target = neosr / "neosr" / "archs" / "aether_arch.py"
     target.write_bytes(ARCH_FILE.read_bytes())
-    assert install_arch.uninstall(target.parent)
+    assert installation.uninstall(target.parent)
     assert not target.exists()
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_not_ours_is_left_alone(
 ) -> None:
     target = neosr / "neosr" / "archs" / "aether_arch.py"
     if edited:
-        install_arch.install(target.parent)
+        installation.install(target.parent)
         target.write_bytes(target.read_bytes() + b"# mine\n")
     else:
         target.write_text("# of another author\n")
@@ -98,20 +98,20 @@ def test_other_names_and_unreadable_files_do_not_stand_in_the_way(neosr: Path) -
     archs = neosr / "neosr" / "archs"
     (archs / "other_arch.py").write_text(FOREIGN.format(name="aetherish"))
     (archs / "broken_arch.py").write_text("def (:\n")
-    assert install_arch.install(archs)
+    assert installation.install(archs)
 
 
 def test_no_neosr_there(tmp_path: Path, call: Callable[..., Ran]) -> None:
     assert "no neosr there" in error_line(call("install-arch", tmp_path))
     # Our own repository has a folder neosr/archs, which is no neosr.
     with pytest.raises(NeosrError, match="no neosr there"):
-        install_arch.find_archs(Path(__file__).parents[1])
+        installation.find_archs(Path(__file__).parents[1])
 
 
 def test_the_installed_neosr_is_found_without_importing_it() -> None:
     import sys
 
-    archs = install_arch.find_archs()
+    archs = installation.find_archs()
     assert (archs / "arch_util.py").is_file()
     assert "neosr" not in sys.modules
 
@@ -131,7 +131,7 @@ assert sys.modules["neosr.archs.aether_arch"].__file__.startswith(__file__.remov
 print("registered by neosr's scan")
 """
     checkout = make_checkout(tmp_path / "checkout", test=script)
-    install_arch.install(checkout / "neosr" / "archs")
+    installation.install(checkout / "neosr" / "archs")
     options = tmp_path / "options.toml"
     options.write_text('name = "x"\nscale = 2\n[datasets.test_1]\nname = "x"\n[path]\n')
     run_neosr(Neosr(checkout), "test", options, tmp_path / "log")

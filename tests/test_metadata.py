@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from aether_deploy.pictures.images import Picture, read_picture, write_picture
 from aether_deploy.pictures.metadata import dpi_of
-from tests.conftest import Ran
+from tests.helpers.commands import Ran
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (16, 20, 3), np.uint8)
 TEXTS = {"Make": "Maker", "Model": "Camera", "Artist": "Somebody", "Copyright": "(c) somebody"}

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.errors import NeosrError
 from aether_deploy.neosr_run.launcher.cpu_shim import cpu_instead_of_cuda
-from aether_deploy.neosr_run.options import PlannedRun, planned_options
-from aether_deploy.neosr_run.process import Neosr, NeosrRunError, Receipt, run_neosr
-from tests.conftest import save, tiny
-from tests.neosr_checkout import make_checkout, make_photos
+from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError, Receipt, run_neosr
+from aether_deploy.neosr_run.test_options import PlannedRun, planned_options
+from aether_deploy.network.checkpoint import load_checkpoint
+from tests.helpers.neosr_checkout import make_checkout, make_photos
+from tests.helpers.networks import save, tiny
 
 Edit = Callable[[str], str]
 

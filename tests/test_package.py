@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import aether_deploy
-from aether_deploy.cli import COMMANDS
-from tests.conftest import save, tiny
+from aether_deploy.cli.app import COMMANDS
+from tests.helpers.networks import save, tiny
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,8 +35,8 @@ def test_the_wheel_carries_the_network_the_sample_and_the_licence(wheel: Path) -
         "aether_deploy/neosr_arch/aether_arch.py",
         "aether_deploy/samples/2x_aether_sample.pth",
         "aether_deploy/samples/photos/chelsea.png",
-        "aether_deploy/reports/page.html",
-        "aether_deploy/reports/page.css",
+        "aether_deploy/html_report/page.html",
+        "aether_deploy/html_report/page.css",
     ):
         assert expected in names
     assert any(name.endswith("LICENSE") for name in names)

@@ -15,14 +15,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from aether_deploy.errors import ParityError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.parity import TOLERANCES, capture, compare, verify
-from aether_deploy.parity_cases import Case
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant, onnx_model
-from tests.conftest import Ran, error_line, save, tiny
-from tests.engines import calm
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.tolerances import TOLERANCES
+from aether_deploy.proof.verdict import ParityError, capture, compare, verify
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import calm, save, tiny
 
 GRAY = np.full((1, 3, 4, 6), 0.5, np.float32)
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from aether_deploy.arrays import Shape
 from aether_deploy.engines.memory import GIB, activation_bytes, describe_bytes
 from aether_deploy.engines.profiles import DEFAULT_BUDGET, Profile, default_profile, make_profiles
 from aether_deploy.errors import EngineError
-from aether_deploy.network import arch
-from aether_deploy.spec import NetworkSpec
-
-Shape = tuple[int, int, int, int]
+from aether_deploy.network.definition import arch
+from aether_deploy.network.spec import NetworkSpec
 
 
 def _spec(variant: str = "aether_small", scale: int = 2) -> NetworkSpec:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from aether_deploy.errors import RunnerError
-from aether_deploy.onnx_runner import OnnxRunner
+from aether_deploy.runners.onnx_runtime import OnnxRunner
 
 
 @pytest.fixture

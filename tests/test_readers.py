@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aether_deploy import pipeline
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_export import save_onnx
-from aether_deploy.onnx_runner import OnnxRunner
-from aether_deploy.parity import TOLERANCES
-from aether_deploy.pictures.images import PHOTOS, read_image
-from aether_deploy.torch_runner import TorchRunner
-from aether_deploy.variants import Variant, onnx_model
-from tests.conftest import SAMPLE
+from aether_deploy.artifacts import pipeline
+from aether_deploy.artifacts.model import ExportOptions
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.pictures.images import read_image
+from aether_deploy.proof.tolerances import TOLERANCES
+from aether_deploy.runners.onnx_runtime import OnnxRunner
+from aether_deploy.runners.pytorch import TorchRunner
+from aether_deploy.samples import PHOTOS
+from tests.helpers.networks import SAMPLE
 
 # VapourSynth keeps a core for the process, so each run has one of its own.
 _SCRIPT = """
@@ -58,7 +60,7 @@ def _in_vapoursynth(model: Path, lr: Any, folder: Path) -> tuple[dict[str, Any],
 
 @pytest.mark.parametrize("crop", [(48, 64), (37, 53)])
 def test_vs_mlrt_takes_the_file_as_it_is(tmp_path: Path, crop: tuple[int, int]) -> None:
-    (artifact,) = pipeline.export_model(load_checkpoint(SAMPLE), pipeline.ExportOptions(output=tmp_path))
+    (artifact,) = pipeline.export_model(load_checkpoint(SAMPLE), ExportOptions(output=tmp_path))
     lr = np.ascontiguousarray(read_image(PHOTOS / "coffee.png")[:, :, : crop[0], : crop[1]])
     frame, sr = _in_vapoursynth(artifact.path, lr, tmp_path)
     assert frame == {"format": "RGBS", "width": crop[1] * 2, "height": crop[0] * 2}

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from aether_deploy.cli import main
-from tests.conftest import SAMPLE, Ran
+from aether_deploy.cli.app import main
+from tests.helpers.commands import Ran
+from tests.helpers.networks import SAMPLE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,18 +13,22 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from aether_deploy.checkpoint import load_checkpoint, sha256_of
+from aether_deploy.artifacts.model import ExportOptions
+from aether_deploy.artifacts.opening import open_runner
+from aether_deploy.artifacts.pipeline import export_model
 from aether_deploy.engines.plan import EngineOptions
-from aether_deploy.half_executor import HalfRunner
-from aether_deploy.manifest import manifest_path
-from aether_deploy.parity_cases import Case
-from aether_deploy.pictures.images import parity_photos, quantize, write_image
-from aether_deploy.pipeline import ExportOptions, export_model
-from aether_deploy.reports.pictures import SHOWN, amplification, photo_of
-from aether_deploy.runners import open_runner
-from tests.conftest import Ran, error_line, save, tiny
-from tests.engines import SMALL_PROFILE, calm, fake_path
-from tests.pages import Page, assert_sound
+from aether_deploy.files import sha256_of
+from aether_deploy.html_report.crops import SHOWN, amplification, photo_of
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.pictures.images import quantize, write_image
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.manifest import manifest_path
+from aether_deploy.proof.photos import parity_photos
+from aether_deploy.runners.rounded import HalfRunner
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.engines import SMALL_PROFILE, fake_path
+from tests.helpers.networks import calm, save, tiny
+from tests.helpers.pages import Page, assert_sound
 
 Call = Callable[..., Ran]
 

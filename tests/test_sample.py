@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.image_quality import psnr
-from aether_deploy.pictures.images import bicubic
-from aether_deploy.runners import open_runner
+from aether_deploy.artifacts.opening import open_runner
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.pictures.quality import psnr
+from aether_deploy.pictures.sizes import bicubic
 from benchmarks import sample_psnr
 
 CONFIG = Path(__file__).parents[1] / "export_configs" / "train_sample_x2.toml"

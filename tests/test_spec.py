@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from aether_deploy.errors import CheckpointError
-from aether_deploy.network import arch
-from aether_deploy.spec import NetworkSpec
-from tests.conftest import tiny
+from aether_deploy.network.definition import arch
+from aether_deploy.network.spec import NetworkSpec
+from tests.helpers.networks import tiny
 
 NETWORKS: list[dict[str, Any]] = [
     {},

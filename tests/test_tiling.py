@@ -11,20 +11,21 @@ import torch
 from numpy.typing import NDArray
 from skimage import data
 
-from aether_deploy.checkpoint import load_checkpoint
+from aether_deploy.arrays import Pixels
 from aether_deploy.errors import RunnerError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_export import export_onnx, save_onnx
-from aether_deploy.onnx_runner import OnnxRunner
-from aether_deploy.pictures.deep_images import Pixels
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
 from aether_deploy.pictures.edge_reach import effective_margin
 from aether_deploy.pictures.images import Picture, list_images, read_picture
 from aether_deploy.pictures.tiling import RAMP, Grid, plan_axis, plan_grid, stitch, stitched_rows
 from aether_deploy.pictures.upscaling import Upscaler
-from aether_deploy.runners import Runner
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.torch_runner import TorchRunner
-from tests.conftest import SAMPLE, tiny
+from aether_deploy.runners.onnx_runtime import OnnxRunner
+from aether_deploy.runners.protocol import Runner
+from aether_deploy.runners.pytorch import TorchRunner
+from tests.helpers.networks import SAMPLE, tiny
+from tests.helpers.runners import Identity
 
 PHOTOS = SAMPLE.parent / "photos"
 
@@ -33,17 +34,6 @@ def _runner(**options: Any) -> TorchRunner:
     network = tiny(**options)
     spec = NetworkSpec.from_state_dict(network.state_dict())
     return TorchRunner(network, in_chans=3, scale=spec.scale, spec=spec)
-
-
-class Identity:
-    """Nearest neighbour, two times: what the tiles themselves do to a picture, without a network."""
-
-    name, in_chans, scale, precision, device = "nearest", 3, 2, "fp32", "cpu"
-    static: tuple[int, int, int, int] | None = None
-    spec: NetworkSpec | None = None
-
-    def run(self, lr: Any) -> Any:
-        return lr.repeat(2, axis=2).repeat(2, axis=3)
 
 
 class TestReceptiveField:
@@ -62,7 +52,7 @@ class TestReceptiveField:
 
     @pytest.mark.parametrize(("variant", "expected"), [("small", 85), ("medium", 185), ("large", 389)])
     def test_of_the_variants(self, variant: str, expected: int) -> None:
-        from aether_deploy.network import arch
+        from aether_deploy.network.definition import arch
 
         with torch.device("meta"):
             network = arch.AetherNet(scale=2, **arch.PRESETS[f"aether_{variant}"])

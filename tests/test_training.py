@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import tomlkit
 
-from aether_deploy.checkpoint import load_checkpoint
-from aether_deploy.neosr_run.process import Neosr, run_neosr
-from tests.conftest import Ran, error_line
-from tests.neosr_checkout import make_checkout, make_photos
+from aether_deploy.neosr_run.neosr import Neosr, run_neosr
+from aether_deploy.network.checkpoint import load_checkpoint
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.neosr_checkout import make_checkout, make_photos
 
 CONFIGS = Path(__file__).parents[1] / "export_configs"
 TRAINING = sorted(path.stem for path in CONFIGS.glob("train_*.toml"))
@@ -95,7 +95,7 @@ assert network.layers[0][0].conv.fused_conv.weight.shape == (24, 1, 9, 9)
 
 
 def test_the_commented_parameters_are_the_variant_s_own() -> None:
-    from aether_deploy.network import arch
+    from aether_deploy.network.definition import arch
 
     for name in [*TRAINING, "test_validate"]:
         text = (CONFIGS / f"{name}.toml").read_text()

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.errors import OutOfMemoryError, RunnerError
-from aether_deploy.fuse import fuse_aether
-from aether_deploy.onnx_export import export_onnx, save_onnx
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.spec import NetworkSpec
 from aether_deploy.pictures.images import Picture, read_picture, write_picture
 from aether_deploy.pictures.upscaling import Upscaler, auto_tile, available_memory, bytes_per_pixel
-from aether_deploy.runners import open_runner
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.torch_runner import TorchRunner
-from tests.conftest import Ran, error_line, save, tiny
+from aether_deploy.runners.pytorch import TorchRunner
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.networks import save, tiny
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,11 +15,12 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from aether_deploy.fuse import fuse_state_dict
-from aether_deploy.image_quality import psnr, ssim
-from aether_deploy.neosr_run.process import Neosr, run_neosr
-from tests.conftest import Ran, error_line, save, tiny
-from tests.neosr_checkout import make_checkout, make_photos
+from aether_deploy.neosr_run.neosr import Neosr, run_neosr
+from aether_deploy.network.fusion import fuse_state_dict
+from aether_deploy.pictures.quality import psnr, ssim
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.neosr_checkout import make_checkout, make_photos
+from tests.helpers.networks import save, tiny
 
 State = dict[str, Tensor]
 Call = Callable[..., Ran]

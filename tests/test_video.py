@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
+from aether_deploy.arrays import Pixels
+from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.errors import ImageError
-from aether_deploy.pictures.deep_images import Pixels
-from aether_deploy.pictures.images import PHOTOS, read_picture
+from aether_deploy.pictures.images import read_picture
 from aether_deploy.pictures.upscaling import Upscaler
 from aether_deploy.pictures.video import VideoOptions, upscale_video
 from aether_deploy.pictures.video_colour import Colour, from_rgb, to_rgb
-from aether_deploy.runners import open_runner
-from tests.conftest import Ran, error_line
-from tests.test_tiling import Identity
+from aether_deploy.samples import PHOTOS
+from tests.helpers.commands import Ran, error_line
+from tests.helpers.runners import Identity
 
 ROOT = Path(__file__).parents[1]
 NTSC = Fraction(24000, 1001)

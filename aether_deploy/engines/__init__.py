@@ -5,7 +5,6 @@ profiles, memory    the shapes an engine takes, and what they need
 plan, build         what is asked, checked before the build; the build, and what is read back from it
 process, worker     one flavour a process: Polygraphy's switch is read when it is imported
 session, runner     an engine on a GPU, as a `Runner`
-proof, export       what could be proved of it here; the exporter of `pipeline.FORMATS`
-file, errors        an engine's header without TensorRT; TensorRT's errors in one line
-cli                 the options of `export` that concern engines
+execution           what could be proved of it here
+header, log         an engine's header without TensorRT; TensorRT's errors in one line
 """

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aether_deploy.engines.errors import OUT_OF_MEMORY, explain, last_errors
-from aether_deploy.engines.file import EngineHeader, read_header
+from aether_deploy.engines.header import EngineHeader, read_header
+from aether_deploy.engines.log import OUT_OF_MEMORY, explain, last_errors
 from aether_deploy.engines.memory import describe_bytes
 from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError
 from aether_deploy.engines.profiles import Profile

@@ -6,7 +6,8 @@ fails if its workspace is below what the largest shape needs (benchmarks/engine_
 
 from __future__ import annotations
 
-from aether_deploy.spec import NetworkSpec
+from aether_deploy.arrays import Shape
+from aether_deploy.network.spec import NetworkSpec
 
 __all__ = ["GIB", "activation_bytes", "describe_bytes"]
 
@@ -24,9 +25,7 @@ _BODY, _RESIDUAL = 4, 4
 _BODY_TURING, _RESIDUAL_TURING = {"fp32": 8, "fp16": 12, "bf16": 12}, 6
 
 
-def activation_bytes(
-    spec: NetworkSpec, precision: str, shape: tuple[int, int, int, int], *, turing: bool = False
-) -> int:
+def activation_bytes(spec: NetworkSpec, precision: str, shape: Shape, *, turing: bool = False) -> int:
     """Bytes for the activations of one shape, weights not counted.
 
     Two places can be the peak: the FFN, with both hidden tensors alive, or the last convolution. In half that one has

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from aether_deploy.arrays import Shape
 from aether_deploy.engines.build import BuildRequest
 from aether_deploy.engines.gpus import Driver, read_driver
 from aether_deploy.engines.memory import activation_bytes, describe_bytes
@@ -12,12 +13,10 @@ from aether_deploy.engines.process import FLAVOURS
 from aether_deploy.engines.profiles import Profile, make_profiles
 from aether_deploy.engines.targets import DEFAULT_GPUS, SM75, ComputeCapability, check_rtx, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.spec import NetworkSpec
-from aether_deploy.variants import Variant
+from aether_deploy.graphs.forms import Variant
+from aether_deploy.network.spec import NetworkSpec
 
 __all__ = ["EngineOptions", "EnginePlan", "plan_engine"]
-
-Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

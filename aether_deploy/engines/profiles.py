@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aether_deploy.arrays import Shape
 from aether_deploy.engines.memory import GIB, activation_bytes
 from aether_deploy.errors import EngineError
-from aether_deploy.spec import NetworkSpec
+from aether_deploy.network.spec import NetworkSpec
 
 __all__ = ["Profile", "default_profile", "make_profiles"]
-
-Shape = tuple[int, int, int, int]
 
 MIN_SIZE = (32, 32)
 OPT_SIZE = (256, 256)

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aether_deploy.arrays import Array, Shape
 from aether_deploy.engines.build import translated
-from aether_deploy.engines.errors import OUT_OF_MEMORY, explain
-from aether_deploy.engines.file import PLAN_MAGICS, EngineHeader, read_header
+from aether_deploy.engines.header import PLAN_MAGICS, EngineHeader, read_header
+from aether_deploy.engines.log import OUT_OF_MEMORY, explain
 from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError, tensorrt_version
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.errors import EngineError, OutOfMemoryError, RunnerError
-from aether_deploy.manifest import Manifest, read_manifest, verify_artifact
-from aether_deploy.spec import NetworkSpec
+from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.proof.manifest import Manifest, read_manifest, verify_artifact
+from aether_deploy.runners.protocol import Runner, measured_scale
 
 __all__ = ["CheckedEngine", "EngineRunner", "check_engine"]
-
-Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def _require_version(path: Path, flavour: str, built_by: str) -> None:
         )
 
 
-class EngineRunner:
+class EngineRunner(Runner):
     """An engine on the GPU that is here.
 
     Args:
@@ -105,11 +104,12 @@ class EngineRunner:
         self.profiles = tuple(_profile(values) for values in answer["profiles"])
         first = self.profiles[0]
         self.static = first.max if first.min == first.max and len(self.profiles) == 1 else None
+        self.smallest = first.min
         self.in_chans = first.max[1]
         manifest = checked.manifest
         self.spec = NetworkSpec.from_dict(manifest.network) if manifest else None
         self.precision = manifest.precision if manifest else "fp16"
-        self.scale = self.spec.scale if self.spec else self._measured_scale()
+        self.scale = self.spec.scale if self.spec else measured_scale(self.run, first.min)
         self.name = f"{FLAVOURS[checked.flavour].title} {self.precision}"
 
     def run(self, lr: Array) -> Array:
@@ -132,7 +132,7 @@ class EngineRunner:
                 raise
         return np.frombuffer(data, np.float32).reshape(answer["shape"])
 
-    def measure(self, shape: tuple[int, int, int, int], runs: int) -> dict[str, Any]:
+    def measure(self, shape: Shape, runs: int) -> dict[str, Any]:
         """{runs, median_ms, p99_ms} of one shape, input and output on the device.
 
         Raises:
@@ -141,6 +141,10 @@ class EngineRunner:
         with translated(self._what):
             answer, _ = self._process.ask("measure", shape=list(shape), profile=self._profile_of(shape), runs=runs)
         return {key: answer[key] for key in ("runs", "median_ms", "p99_ms")}
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a profile does."""
+        return any(profile.takes(shape) for profile in self.profiles)
 
     def close(self) -> None:
         """Frees the GPU; the runner is of no use after it."""
@@ -157,10 +161,6 @@ class EngineRunner:
             f"{self._what}: input {'x'.join(map(str, shape))} is outside its profiles ({known}); upscale with --tile, "
             "or export it with another --min-shape or --max-shape"
         )
-
-    def _measured_scale(self) -> int:
-        smallest = self.profiles[0].min
-        return int(self.run(np.zeros(smallest, np.float32)).shape[2] // smallest[2])
 
 
 def _profile(values: dict[str, list[int]]) -> Profile:

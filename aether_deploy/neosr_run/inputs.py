@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from aether_deploy.checkpoint import BARE, Checkpoint, load_checkpoint
 from aether_deploy.errors import CheckpointError, ImageError
+from aether_deploy.network.checkpoint import BARE, Checkpoint, load_checkpoint
 from aether_deploy.pictures.images import SUFFIXES, list_images
 
 __all__ = ["check_images", "check_pair", "readable_by_neosr"]

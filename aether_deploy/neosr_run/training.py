@@ -6,9 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from aether_deploy.checkpoint import newest_checkpoint, read_neosr_options
 from aether_deploy.errors import ConfigError, NeosrError
-from aether_deploy.neosr_run.process import Neosr, Receipt, run_neosr
+from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
+from aether_deploy.network.checkpoint import newest_checkpoint, read_neosr_options
 
 __all__ = ["Trained", "train"]
 

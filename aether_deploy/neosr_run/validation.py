@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from aether_deploy.checkpoint import load_checkpoint
 from aether_deploy.errors import NeosrError
-from aether_deploy.image_quality import ground_truth, psnr, ssim
 from aether_deploy.neosr_run.inputs import check_images, check_pair, readable_by_neosr
-from aether_deploy.neosr_run.options import PlannedRun, adapted_options, planned_options
-from aether_deploy.neosr_run.output import Floats, Pixels, name_floats, printed_metrics, saved_images
-from aether_deploy.neosr_run.process import Neosr, Receipt, run_neosr
-from aether_deploy.parity import ParityReport, Reference, verify
-from aether_deploy.parity_cases import Case
+from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
+from aether_deploy.neosr_run.results import Floats, Pixels, name_floats, printed_metrics, saved_images
+from aether_deploy.neosr_run.test_options import PlannedRun, adapted_options, planned_options
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.pictures.quality import ground_truth, psnr, ssim
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.verdict import ParityReport, Reference, verify
 
 __all__ = ["ImageResult", "Validation", "validate"]
 

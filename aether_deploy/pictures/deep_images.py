@@ -5,18 +5,14 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aether_deploy.arrays import Pixels
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
 
-__all__ = ["Pixels", "read_deep", "upright", "write_deep"]
-
-# uint8 or uint16.
-Pixels = NDArray[np.unsignedinteger[Any]]
+__all__ = ["read_deep", "upright", "write_deep"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BIT_DEPTH = 24

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.parity_cases import fitted
-from aether_deploy.pictures.images import PHOTOS, list_images, read_image
+from aether_deploy.arrays import Array
+from aether_deploy.pictures.images import list_images, read_image
+from aether_deploy.pictures.sizes import fitted
+from aether_deploy.samples import PHOTOS
 
 if TYPE_CHECKING:
-    from aether_deploy.runners import Runner
+    from aether_deploy.runners.protocol import Runner
 
 __all__ = ["effective_margin"]
 
 logger = logging.getLogger(__name__)
-
-Array = NDArray[np.floating[Any]]
 
 # What an edge may change, beyond the margin, in 8-bit levels: rounding then differs by one level at most.
 EDGE_LEVELS = 0.25

@@ -13,21 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from aether_deploy.arrays import Array, Pixels
 from aether_deploy.errors import ImageError
-from aether_deploy.pictures.deep_images import Pixels, read_deep, upright, write_deep
+from aether_deploy.pictures.deep_images import read_deep, upright, write_deep
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
 
 __all__ = [
-    "PHOTOS",
     "SUFFIXES",
     "Picture",
-    "bicubic",
     "check_writable",
     "list_images",
-    "parity_photos",
     "quantize",
     "read_image",
     "read_picture",
@@ -36,11 +33,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-Array = NDArray[np.floating[Any]]
-
-# Crops of scikit-image's photos; see samples/README.md for their authors and licences.
-PHOTOS = Path(__file__).resolve().parents[1] / "samples" / "photos"
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _TIFF = (".tif", ".tiff")
@@ -63,10 +55,6 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".png": {"compress_level": 1},
     **{suffix: {"compression": "tiff_deflate"} for suffix in _TIFF},
 }
-
-# A photo takes part in a parity check as a crop of at most this size: every weight sees real content
-# from a few thousand pixels on, and the reference of a large network stays a matter of seconds.
-PARITY_CROP = (64, 96)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,24 +203,6 @@ def read_image(path: Path) -> Array:
 def write_image(path: Path, image: Array) -> None:
     """Writes (1, 3, H, W) in [0, 1] as 8 bits a channel, clamped and rounded; the suffix says the format."""
     write_picture(path, Picture(quantize(image[0], 8).transpose(1, 2, 0)))
-
-
-def bicubic(image: Array, width: int, height: int) -> Array:
-    """Resizes (1, 3, H, W) with an antialiased bicubic filter, in 8 bits as a viewer does."""
-    pixels = quantize(image[0], 8).transpose(1, 2, 0)
-    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
-
-
-def parity_photos(folder: Path | None = None) -> list[tuple[str, Array]]:
-    """(name, crop) of each picture in a folder, the packaged photos by default."""
-    photos = []
-    for path in list_images(folder or PHOTOS):
-        image = read_image(path)
-        height, width = (min(have, most) for have, most in zip(image.shape[2:], PARITY_CROP, strict=True))
-        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-        photos.append((path.stem, np.ascontiguousarray(image[:, :, top : top + height, left : left + width])))
-    return photos
 
 
 def _plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:

@@ -11,21 +11,19 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aether_deploy.arrays import Array, Pixels, Shape
 from aether_deploy.errors import RunnerError
-from aether_deploy.pictures.deep_images import Pixels
 from aether_deploy.pictures.images import quantize
 
 if TYPE_CHECKING:
-    from aether_deploy.runners import Runner
+    from aether_deploy.runners.protocol import Runner
 
 __all__ = ["RAMP", "Axis", "Grid", "plan_axis", "plan_grid", "stitch", "stitched_rows"]
-
-Array = NDArray[np.floating[Any]]
 
 # Input pixels over which neighbours are blended, unless the overlap is exact.
 RAMP = 16
@@ -120,7 +118,7 @@ def plan_grid(
     *,
     ramp: int = 0,
     batch: int = 1,
-    static: tuple[int, int, int, int] | None = None,
+    static: Shape | None = None,
 ) -> Grid:
     """How to cut a picture of (height, width).
 

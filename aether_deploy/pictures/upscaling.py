@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aether_deploy.arrays import Pixels
 from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.pictures.edge_reach import effective_margin
 from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.tiling import RAMP, plan_grid, stitch
 
 if TYPE_CHECKING:
-    from aether_deploy.pictures.deep_images import Pixels
-    from aether_deploy.runners import Runner
-    from aether_deploy.spec import NetworkSpec
+    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.runners.protocol import Runner
 
 __all__ = ["Upscaler", "auto_tile", "available_memory", "bytes_per_pixel"]
 

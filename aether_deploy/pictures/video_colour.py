@@ -13,10 +13,11 @@ import numpy as np
 from av import Codec, VideoFrame
 from av.video.reformatter import ColorRange, Interpolation
 
+from aether_deploy.arrays import Pixels
+
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
-    from aether_deploy.pictures.deep_images import Pixels
 
 __all__ = ["Colour", "from_rgb", "pixel_format", "to_rgb"]
 

@@ -4,49 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from aether_deploy.arrays import Array
 from aether_deploy.errors import RunnerError
-from aether_deploy.torch_runner import torch_device
+from aether_deploy.runners.pytorch import torch_device
+from aether_deploy.timing.contender import BASELINE, Contender, Run
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from aether_deploy.checkpoint import Checkpoint
+    from aether_deploy.network.checkpoint import Checkpoint
 
-__all__ = ["BASELINE", "Contender", "Run", "open_contender", "prepare"]
+__all__ = ["open_contender", "prepare"]
 
 logger = logging.getLogger(__name__)
-
-Array = NDArray[np.floating[Any]]
-Run = Callable[[Array], Array]
-
-BASELINE = "torch eager, unfused"
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """Something to time. It crosses to a process of its own, so it is plain data.
-
-    Attributes:
-        name: for people.
-        kind: how `open_contender` opens the file.
-        path: a checkpoint or an ONNX file.
-        peer: made as another project makes it.
-        half: computes in half precision.
-    """
-
-    name: str
-    kind: str
-    path: Path
-    peer: bool = False
-    half: bool = False
 
 
 def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True) -> list[Contender]:
@@ -63,9 +36,10 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     """
     if model.suffix == ".onnx":
         return [Contender(model.name, "onnx", model)]
-    from aether_deploy.checkpoint import load_checkpoint
-    from aether_deploy.fuse import fuse_aether
-    from aether_deploy.pipeline import ExportOptions, export_model
+    from aether_deploy.artifacts.model import ExportOptions
+    from aether_deploy.artifacts.pipeline import export_model
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.network.fusion import fuse_aether
 
     checkpoint = load_checkpoint(model)
     precisions = ("fp32", "fp16") if half else ("fp32",)
@@ -104,7 +78,7 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
     Raises:
         RunnerError: the device is not there, or the kind is not known.
     """
-    from aether_deploy.runners import open_runner
+    from aether_deploy.artifacts.opening import open_runner
     from aether_deploy.timing.gauges import GAUGES, open_gauge
 
     match contender.kind:
@@ -126,8 +100,8 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
 def _torch(contender: Contender, device: str, threads: int) -> Run:
     import torch
 
-    from aether_deploy.checkpoint import load_checkpoint
-    from aether_deploy.fuse import fuse_aether
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.network.fusion import fuse_aether
 
     torch.set_num_threads(threads)
     device, words = torch_device(device), contender.kind.split()
@@ -153,8 +127,8 @@ def _onnx_plain(path: Path, device: str, threads: int) -> Run:
     """With the session's defaults, as the peers run theirs; only the threads are the same for all."""
     import onnxruntime as ort
 
-    from aether_deploy.onnx_runner import open_session
-    from aether_deploy.runners import PROVIDERS
+    from aether_deploy.runners.onnx_runtime import open_session
+    from aether_deploy.runners.protocol import PROVIDERS
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -187,7 +161,7 @@ def _peer_unfused(checkpoint: Checkpoint, path: Path) -> Path:
     """PyTorch's exporter at its defaults, dynamic height and width asked for the old way, nothing folded or fused."""
     import torch
 
-    from aether_deploy.onnx_export import quiet_exporters
+    from aether_deploy.graphs.exporter import quiet_exporters
 
     with torch.no_grad(), quiet_exporters():
         torch.onnx.export(
@@ -207,7 +181,7 @@ def _peer_torchscript(network: nn.Module, path: Path) -> Path:
     """The tracing exporter at opset 17, the newest that most converters in the field ask for."""
     import torch
 
-    from aether_deploy.onnx_export import quiet_exporters
+    from aether_deploy.graphs.exporter import quiet_exporters
 
     axes = {0: "batch", 2: "height", 3: "width"}
     with torch.no_grad(), quiet_exporters():

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aether_deploy.timing.contenders import Array, Contender, Run
-from aether_deploy.torch_runner import torch_device
+from aether_deploy.arrays import Array
+from aether_deploy.runners.pytorch import torch_device
+from aether_deploy.timing.contender import Contender, Run
 
 if TYPE_CHECKING:
-    from aether_deploy.timing.measure import Timing
+    from aether_deploy.timing.contender import Timing
 
 __all__ = ["GAUGES", "Machine", "gauged", "gauges", "open_gauge"]
 

@@ -10,60 +10,23 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aether_deploy.arrays import Array
 from aether_deploy.errors import RunnerError
-from aether_deploy.timing.contenders import Contender, open_contender
+from aether_deploy.timing.contender import Contender, Timing
+from aether_deploy.timing.contenders import open_contender
 
-__all__ = ["Timing", "measure", "usable_cores"]
+__all__ = ["measure", "usable_cores"]
 
 logger = logging.getLogger(__name__)
-
-Array = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """One contender on one input.
-
-    Attributes:
-        contender: what was timed.
-        seconds: of each round, in order.
-        first: seconds of the first run, which compiles and allocates; in no figure.
-        peak_rss: bytes, of its process, all of its inputs so far.
-        max_abs: largest difference from the first contender's output, in output units.
-    """
-
-    contender: Contender
-    seconds: tuple[float, ...]
-    first: float
-    peak_rss: int
-    max_abs: float
-
-    @property
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(self.seconds)
-
-    @property
-    def spread(self) -> float:
-        """Half the distance of the quartiles, as a share of the median."""
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / 2 / self.median
-
-    def ratio(self, baseline: Timing) -> float:
-        """How many times faster than the baseline: the median of the ratios within each round."""
-        return statistics.median(b / own for own, b in zip(self.seconds, baseline.seconds, strict=True))
 
 
 def usable_cores() -> int:

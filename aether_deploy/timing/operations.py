@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aether_deploy.arrays import Shape
+
 if TYPE_CHECKING:
-    from aether_deploy.spec import NetworkSpec
+    from aether_deploy.network.spec import NetworkSpec
 
 __all__ = ["bytes_moved", "flops"]
 
 _TAIL = 64  # channels between the body and the last convolution
 
 
-def flops(spec: NetworkSpec, shape: tuple[int, int, int, int]) -> int:
+def flops(spec: NetworkSpec, shape: Shape) -> int:
     """Floating-point operations of one run, a multiply-add counting two; biases, norms and GELU are left out.
 
     Args:
@@ -31,7 +33,7 @@ def flops(spec: NetworkSpec, shape: tuple[int, int, int, int]) -> int:
     return 2 * n * height * width * macs
 
 
-def bytes_moved(spec: NetworkSpec, shape: tuple[int, int, int, int], *, width_of_value: int = 4) -> int:
+def bytes_moved(spec: NetworkSpec, shape: Shape, *, width_of_value: int = 4) -> int:
     """The least that has to be read and written if each layer's fused kernel touches memory once.
 
     A block as two kernels: the depthwise convolution reads and writes D channels; norm, FFN and skip read D twice

@@ -1,7 +1,7 @@
 """What runs inside the neosr process: one job file in, one neosr run, one receipt out.
 
 This folder is executed by path with neosr's own Python, which need not have aether_deploy installed,
-so nothing here imports the rest of aether_deploy. `process` is the side that starts it.
+so nothing here imports the rest of aether_deploy. `neosr` is the side that starts it.
 
     __main__   makes this folder a package, and starts the job
     job        argv, injected network, script or pipeline, receipt

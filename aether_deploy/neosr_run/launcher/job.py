@@ -1,6 +1,6 @@
 """One neosr run, described by a job file.
 
-The job (see `process.run_neosr`): mode "test" or "train", the options file, the checkout's script or null for
+The job (see `neosr.run_neosr`): mode "test" or "train", the options file, the checkout's script or null for
 the pip-installed package, the root folder, the network file to inject, the folder for caught floats or
 null, and where the receipt goes. The receipt is written only after the run returned normally: neosr ends
 with exit code 0 after a missing checkpoint, wrong weights or a wrong scale, so the exit code proves nothing.

@@ -1,0 +1,36 @@
+"""What the commands share: one line for an error, progress on stderr, JSON on stdout, a config file.
+
+Importing this must stay cheap: `--help` of a command imports neither torch nor onnx.
+"""
+
+from aether_deploy.cli.app import COMMANDS, Command, main
+from aether_deploy.cli.config import config_option
+from aether_deploy.cli.options import (
+    DEVICE,
+    ShapeType,
+    checkpoint_options,
+    device_option,
+    images_option,
+    json_option,
+    trust_option,
+)
+from aether_deploy.cli.output import console, next_command, print_json, progress, show_report
+
+__all__ = [
+    "COMMANDS",
+    "DEVICE",
+    "Command",
+    "ShapeType",
+    "checkpoint_options",
+    "config_option",
+    "console",
+    "device_option",
+    "images_option",
+    "json_option",
+    "main",
+    "next_command",
+    "print_json",
+    "progress",
+    "show_report",
+    "trust_option",
+]

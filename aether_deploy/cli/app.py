@@ -1,0 +1,79 @@
+"""`aether-deploy COMMAND`: the commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+from aether_deploy.cli.output import console, print_json, show_report
+from aether_deploy.errors import AetherDeployError
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+# Command -> module; the order is that of `aether-deploy --help`.
+COMMANDS = {
+    "demo": "demo",
+    "inspect": "inspect",
+    "install-arch": "install_arch",
+    "train": "train",
+    "fuse": "fuse",
+    "validate": "validate",
+    "export": "export",
+    "parity": "parity",
+    "upscale": "upscale",
+    "benchmark": "benchmark",
+    "report": "report",
+    "doctor": "doctor",
+}
+
+
+class Command(click.Command):
+    """A click command that turns known errors into one line and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command. Known errors end it with 1, a failed parity with 3 and its report."""
+        try:
+            return super().invoke(ctx)
+        except AetherDeployError as error:
+            from aether_deploy.proof.verdict import ParityError
+
+            as_json = bool(ctx.params.get("as_json"))
+            if isinstance(error, ParityError):
+                show_report(error.report, console(stderr=True))
+            click.echo(f"error: {error}", err=True)
+            if as_json and isinstance(error, ParityError):
+                print_json({**error.facts, "error": str(error), "parity": error.report.as_dict()})
+            ctx.exit(error.exit_code)
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"aether_deploy.{COMMANDS[cmd_name]}")
+        found: click.Command = module.command
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Lazy)
+@click.version_option(package_name="aether-deploy")
+def main() -> None:
+    """Deploys AetherNet checkpoints: fuse, prove, export, run.
+
+    Every command is also `python -m aether_deploy.COMMAND`.
+    """

@@ -1,0 +1,209 @@
+"""fp32 ONNX -> strongly typed fp16 or bf16: a pass on onnx-ir.
+
+TensorRT 11 and TensorRT-RTX take each operator's precision from the types in the graph, so the graph is
+where half precision is decided. Every floating-point tensor of the result has one type, fixed by the
+initializers, the two ends and the Cast nodes; what a policy calls an island is computed in fp32.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from aether_deploy.errors import ExportError
+from aether_deploy.graphs.half_weights import WeightLoss, round_weights
+from aether_deploy.graphs.types import DTYPES, HALF, IO, MIN_OPSETS, declared_type, tensor_types
+
+__all__ = [
+    "AUTO",
+    "POLICIES",
+    "Conversion",
+    "HalfPrecision",
+    "to_half",
+]
+
+# What each policy keeps in fp32, from the cheapest to the safest, which is the order in which `auto` tries
+# them. norm: LayerNormalization, whose squares overflow fp16 from inputs of 256 on, at two casts each.
+# tail: the last convolution, img_range and the mean, where one fp16 step is 0.125 of an 8-bit level.
+# head: the mean's subtraction, where the input arrives in fp32: one cast less, and 5 dB on photos.
+POLICIES: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "tail": frozenset({"tail"}),
+    "all-norms": frozenset({"norm"}),
+    "default": frozenset({"head", "norm", "tail"}),
+}
+AUTO = "auto"
+
+
+@dataclass
+class Conversion(ir.passes.PassResult):
+    """A half-precision model and what became of it.
+
+    Attributes:
+        weights: see `WeightLoss`.
+        casts: Cast nodes in the graph.
+        islands: operator -> how many of them compute in fp32.
+        policy: the key of `POLICIES`.
+    """
+
+    weights: WeightLoss
+    casts: int
+    islands: dict[str, int]
+    policy: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest's `fp32_islands`, without the weights."""
+        return {"policy": self.policy, "ops": self.islands, "casts": self.casts}
+
+    def weights_as_dict(self) -> dict[str, Any]:
+        """The manifest's `weights`."""
+        return asdict(self.weights)
+
+
+def to_half(model: ir.Model, precision: str, *, io: str = "fp32", islands: str = "default") -> Conversion:
+    """The model in half precision, strongly typed; the given one is not changed.
+
+    Args:
+        model: fp32 throughout, one input and one output.
+        precision: fp16 or bf16.
+        io: fp32 or fp16, the type at both ends.
+        islands: a key of `POLICIES`.
+    Raises:
+        ExportError: the model is not fp32 throughout, its opset is too old, or a weight overflows.
+    """
+    try:
+        result = HalfPrecision(precision, io=io, islands=islands)(model)
+    except ir.passes.InvariantError as error:
+        raise ExportError(str(error)) from error
+    assert isinstance(result, Conversion)
+    result.weights.require(precision)
+    return result
+
+
+class HalfPrecision(ir.passes.FunctionalPass):
+    """fp32 -> strongly typed half precision with fp32 islands.
+
+    Requires a graph in fp32 without casts. Ensures that every operator's tensors have one type, that
+    both ends have theirs, and that each weight is stored once.
+
+    Args:
+        precision, io, islands: see `to_half`.
+    """
+
+    def __init__(self, precision: str, *, io: str = "fp32", islands: str = "default") -> None:
+        if precision not in HALF or io not in IO or islands not in POLICIES:
+            raise ExportError(
+                f"precision {precision}, io {io}, islands {islands}; "
+                f"expected {' or '.join(HALF)}, {' or '.join(IO)}, and one of {', '.join(POLICIES)}"
+            )
+        self.precision = precision
+        self.io = DTYPES[io]
+        self.half = DTYPES[precision]
+        self.islands = islands
+
+    def requires(self, model: ir.Model) -> None:
+        """Raises PreconditionError unless the graph is fp32, has one image at each end, and a fitting opset."""
+        graph = model.graph
+        opset = graph.opset_imports.get("", 0)
+        if opset < MIN_OPSETS[self.precision]:
+            least = MIN_OPSETS[self.precision]
+            raise ir.passes.PreconditionError(
+                f"opset {opset} has no {self.precision} convolution; give --opset {least} or above"
+            )
+        ends = [*graph.inputs, *graph.outputs]
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1 or model.functions:
+            raise ir.passes.PreconditionError("a graph of one input and one output and no functions is expected")
+        for value in (*ends, *graph.initializers.values()):
+            if value.dtype != ir.DataType.FLOAT:
+                raise ir.passes.PreconditionError(f"{value.name} is {value.dtype}; a graph in fp32 is expected")
+        if any(node.op_type == "Cast" for node in graph.all_nodes()):
+            raise ir.passes.PreconditionError("the graph has casts already; a graph in fp32 is expected")
+
+    def call(self, model: ir.Model) -> Conversion:
+        """A converted copy; see `to_half`."""
+        model = model.clone()
+        graph = model.graph
+        kept = POLICIES[self.islands] - (frozenset() if self.io == ir.DataType.FLOAT else frozenset({"head"}))
+        types = {node: ir.DataType.FLOAT if role in kept else self.half for node, role in _roles(graph).items()}
+        weights = round_weights(graph, types, self.precision)
+        graph.inputs[0].type = ir.TensorType(self.io)
+        _insert_casts(graph, types)
+        _type_output(graph, types, self.io)
+        ops = Counter(node.op_type for node, kind in types.items() if kind == ir.DataType.FLOAT)
+        casts = sum(node.op_type == "Cast" for node in graph)
+        return Conversion(model, True, weights, casts, dict(sorted(ops.items())), self.islands)
+
+    def ensures(self, model: ir.Model) -> None:
+        """Raises PostconditionError unless the graph is strongly typed and both ends are as asked."""
+        graph = model.graph
+        try:
+            types = tensor_types(graph)
+        except ExportError as error:
+            raise ir.passes.PostconditionError(str(error)) from error
+        if types[graph.inputs[0]] != self.io or types[graph.outputs[0]] != self.io:
+            raise ir.passes.PostconditionError(f"input and output are not {self.io}")
+
+
+def _roles(graph: ir.Graph) -> dict[ir.Node, str]:
+    """head, norm, tail or body of every node, in order.
+
+    The head is what precedes the first convolution, the tail what follows from the last one on, it included.
+    """
+    roles = {node: "norm" if node.op_type == "LayerNormalization" else "body" for node in graph}
+    for node in itertools.takewhile(lambda node: node.op_type != "Conv", graph):
+        roles[node] = "head"
+    for node in _tail(graph):
+        roles[node] = "tail"
+    return roles
+
+
+def _tail(graph: ir.Graph) -> Iterator[ir.Node]:
+    node = graph.outputs[0].producer()
+    while node is not None:
+        yield node
+        before = node.inputs[0]
+        if node.op_type == "Conv" or before is None:
+            return
+        node = before.producer()
+
+
+def _insert_casts(graph: ir.Graph, types: dict[ir.Node, ir.DataType]) -> None:
+    """Gives every node its inputs in its own type, through at most one Cast a tensor and type."""
+    known = {value: declared_type(value) for value in (*graph.inputs, *graph.initializers.values())}
+    done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+    for node, kind in types.items():
+        for index, value in enumerate(node.inputs):
+            if value is None or known[value] == kind:
+                continue
+            if (value, kind) not in done:
+                cast = _cast_node(value, kind, f"{value.name}_{kind.name.lower()}")
+                graph.insert_before(node, cast)
+                done[value, kind] = cast.outputs[0]
+            node.replace_input_with(index, done[value, kind])
+        known[node.outputs[0]] = kind
+
+
+def _cast_node(value: ir.Value, kind: ir.DataType, name: str) -> ir.Node:
+    node = ir.node("Cast", [value], {"to": kind.value}, name=f"cast_{name}")
+    node.outputs[0].name = name
+    return node
+
+
+def _type_output(graph: ir.Graph, types: dict[ir.Node, ir.DataType], io: ir.DataType) -> None:
+    """The output keeps its name and shape; where it is computed in another type than `io`, a last Cast ends it."""
+    last = graph.outputs[0]
+    producer = last.producer()
+    assert producer is not None
+    if types[producer] != io:
+        name = str(last.name)
+        last.name = f"{name}_uncast"
+        cast = _cast_node(last, io, name)
+        cast.outputs[0].shape, last.shape, last.type = last.shape, None, None
+        graph.insert_after(producer, cast)
+        graph.outputs[0] = last = cast.outputs[0]
+    last.type = ir.TensorType(io)

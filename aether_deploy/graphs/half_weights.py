@@ -1,0 +1,74 @@
+"""Rounding a graph's weights to half precision, and counting what that loses instead of clamping it away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from aether_deploy.errors import ExportError
+from aether_deploy.graphs.types import DTYPES, LIMITS
+
+__all__ = ["WeightLoss", "round_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLoss:
+    """What rounding to half precision did to the weights.
+
+    Attributes:
+        rounded: weights that are stored in half precision now.
+        overflow: finite ones that became infinite.
+        underflow: those that were not zero and became it.
+        largest: largest absolute value before rounding.
+        worst: the initializer that holds it.
+    """
+
+    rounded: int
+    overflow: int
+    underflow: int
+    largest: float
+    worst: str
+
+    def require(self, precision: str) -> None:
+        """Raises ExportError if a weight overflowed; nothing is clamped."""
+        if self.overflow:
+            raise ExportError(
+                f"{self.overflow} weights overflow {precision}: {self.worst} reaches {self.largest:.3g}, "
+                f"at most {LIMITS[precision]:.5g} fits; use --precision bf16, or fp32"
+            )
+
+
+def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], precision: str) -> WeightLoss:
+    """Stores each initializer of a graph once: in half if anything computed in half reads it, else in fp32.
+
+    Args:
+        graph: in fp32; is changed.
+        types: node -> the type that it computes in.
+        precision: fp16 or bf16.
+    """
+    half = DTYPES[precision]
+    rounded = overflow = underflow = 0
+    largest, worst = 0.0, ""
+    for value in graph.initializers.values():
+        if not any(types[use.node] == half for use in value.uses()):
+            continue
+        tensor = value.const_value
+        assert tensor is not None
+        before: NDArray[Any] = tensor.numpy()
+        with np.errstate(over="ignore"):
+            after = before.astype(half.numpy())
+        rounded += before.size
+        overflow += int(np.sum(np.isinf(after.astype(np.float32)) & np.isfinite(before)))
+        underflow += int(np.sum((after == 0) & (before != 0)))
+        peak = float(np.abs(before).max(initial=0))
+        if peak > largest:
+            largest, worst = peak, str(value.name)
+        value.const_value = ir.Tensor(after, dtype=half, name=value.name)
+        # A new type object: a clone shares the old one with the model that it was made from.
+        value.type = ir.TensorType(half)
+    return WeightLoss(rounded, overflow, underflow, largest, worst)

@@ -1,0 +1,110 @@
+"""Pictures of a comparison: the crop with the largest difference, in each form, and the difference amplified."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from aether_deploy.arrays import Array
+from aether_deploy.pictures.images import quantize
+from aether_deploy.pictures.sizes import bicubic
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.verdict import Figures, compare
+
+__all__ = ["Photo", "amplification", "data_uri", "difference_uri", "photo_of"]
+
+# The largest crop shown, (height, width): a parity photo at x4 whole, four of which are about 1 MB of lossless WebP.
+SHOWN = (256, 384)
+# Beyond this a float32 value near 1 has no finer steps to show.
+_MOST = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One photo in each form; arrays are (3, H, W) float32 crops of the same place, not clamped.
+
+    Attributes:
+        case: name and shape of the input.
+        bicubic: what no network gives.
+        expected: the reference's output; None if there was none.
+        actual: the model's.
+        figures: of the whole outputs, `actual` against `expected`, or against `bicubic` without a reference.
+    """
+
+    case: str
+    bicubic: Array
+    expected: Array | None
+    actual: Array
+    figures: Figures
+
+    @property
+    def difference(self) -> Array:
+        """(3, H, W), absolute; NaN where either is."""
+        difference: Array = np.abs(self.actual - (self.bicubic if self.expected is None else self.expected))
+        return difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the figures, null where they are not finite."""
+        figures = dataclasses.asdict(self.figures)
+        finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        return {"case": self.case, "against": "bicubic" if self.expected is None else "the reference", **finite}
+
+
+def photo_of(case: Case, expected: Array | None, actual: Array) -> Photo:
+    """Crops the first picture of a case's outputs around their largest difference.
+
+    Args:
+        case: of 3 channels.
+        expected, actual: (N, 3, H, W), the same shape.
+    """
+    height, width = actual.shape[2:]
+    plain = bicubic(case.lr[:1], width, height)
+    baseline = np.broadcast_to(plain, actual.shape) if expected is None else expected
+    rows, columns = _around_the_worst(np.abs(actual[0] - baseline[0]))
+
+    def crop(image: Array) -> Array:
+        return np.asarray(image[0, :, rows, columns], np.float32)
+
+    reference = None if expected is None else crop(expected)
+    return Photo(str(case), crop(plain), reference, crop(actual), compare(baseline, actual))
+
+
+def amplification(photos: Sequence[Photo]) -> int:
+    """The factor for all differences: the largest of 1, 2, 5, 10, 20 ... that leaves the largest below white."""
+    largest = max((float(np.nan_to_num(photo.difference).max()) for photo in photos), default=1.0)
+    factor = 1
+    for step in (m * 10**e for e in range(8) for m in (1, 2, 5)):
+        if step * largest <= 1 and step <= _MOST:
+            factor = step
+    return factor
+
+
+def data_uri(image: Array) -> str:
+    """(3, H, W) in [0, 1] -> a lossless WebP, in the page itself."""
+    buffer = io.BytesIO()
+    Image.fromarray(quantize(image, 8).transpose(1, 2, 0)).save(buffer, "WEBP", lossless=True)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def difference_uri(photo: Photo, factor: int) -> str:
+    """The difference times a factor, on black; what is not finite is white."""
+    return data_uri(np.nan_to_num(photo.difference * np.float32(factor), nan=1.0, posinf=1.0))
+
+
+def _around_the_worst(difference: Array) -> tuple[slice, slice]:
+    """Rows and columns of at most `SHOWN`, with the largest difference as near the middle as can be."""
+    peak = np.nan_to_num(difference, nan=np.inf).max(axis=0)
+    places = np.unravel_index(int(peak.argmax()), peak.shape)
+    found = []
+    for place, size, most in zip(places, peak.shape, SHOWN, strict=True):
+        start = max(0, min(int(place) - most // 2, size - most))
+        found.append(slice(start, min(size, start + most)))
+    return found[0], found[1]

@@ -1,0 +1,176 @@
+"""What a report states: the files, the parity of this run, and what was not executed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aether_deploy.artifacts.inspection import describe_file
+from aether_deploy.artifacts.opening import open_faithful
+from aether_deploy.errors import EngineError
+from aether_deploy.html_report.crops import Photo, photo_of
+from aether_deploy.proof.cases import parity_cases
+from aether_deploy.proof.comparison import compare_runners, fitting_cases, without_tf32
+from aether_deploy.proof.manifest import utc_now
+from aether_deploy.proof.photos import parity_photos
+from aether_deploy.proof.verdict import ParityReport
+
+if TYPE_CHECKING:
+    from aether_deploy.runners.protocol import Runner
+
+__all__ = ["Facts", "Request", "examine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to report on.
+
+    Attributes:
+        model: any artifact.
+        against: the checkpoint that it came from, or any other artifact, which then runs on the CPU (an engine: on
+            the GPU); None compares nothing.
+        images: folder of photos; the packaged ones by default.
+        device: that the model runs on; see `open_runner`.
+        trust: take files that no manifest vouches for.
+    """
+
+    model: Path
+    against: Path | None = None
+    images: Path | None = None
+    device: str = "auto"
+    trust: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found.
+
+    Attributes:
+        request: that was asked.
+        model, against: see `files.describe_file`.
+        runner: that ran the model, for people; "" if it could not be run.
+        parity: of this run; None if nothing was compared.
+        photos: what came out.
+        statements: what a reader must know of how this was found, each a sentence.
+        created: UTC, ISO 8601.
+    """
+
+    request: Request
+    model: dict[str, Any]
+    against: dict[str, Any] | None
+    runner: str
+    parity: ParityReport | None
+    photos: tuple[Photo, ...]
+    statements: tuple[str, ...]
+    created: str
+
+    @property
+    def verdict(self) -> str:
+        """`passed`, `failed` or `not compared`, of this run."""
+        if self.parity is None:
+            return "not compared"
+        return "passed" if self.parity.passed else "failed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; everything but the pictures."""
+        return {
+            "verdict": self.verdict,
+            "created": self.created,
+            "model": self.model,
+            "against": self.against,
+            "device": self.request.device,
+            "runner": self.runner or None,
+            "statements": list(self.statements),
+            "parity": self.parity and self.parity.as_dict(),
+            "photos": [photo.as_dict() for photo in self.photos],
+        }
+
+
+def examine(request: Request) -> Facts:
+    """Describes, runs and compares; a failed parity is a fact, not an error.
+
+    Raises:
+        AetherDeployError: a file that cannot be read, may not be loaded or cannot be run. An engine that cannot be
+            run here is described all the same where nothing is to be compared.
+    """
+    model = describe_file(request.model, trust=request.trust)
+    against = describe_file(request.against, trust=request.trust) if request.against else None
+    without_tf32()
+    with _warnings() as warned:
+        try:
+            runner = open_faithful(request.model, device=request.device, trust=request.trust)
+        except EngineError as error:
+            if request.against:
+                raise
+            return Facts(request, model, None, "", None, (), (f"Not executed in this run: {error}.",), utc_now())
+        reference = open_faithful(request.against, trust=request.trust) if request.against else None
+        parity, photos, left_out = _compare(request, runner, reference)
+    statements = [
+        *_how_it_ran(request, model, runner),
+        *([f"{against['file']}, the reference, ran as {reference.name}."] if against and reference else []),
+        *_where_it_came_from(model, against),
+        *([f"Outside the engine's profiles, so not run: {', '.join(left_out)}."] if left_out else []),
+        *([] if photos else ["No photo is an input that the network takes, so there are no pictures."]),
+        *(f"Warning of this run: {warning}." for warning in warned),
+    ]
+    return Facts(request, model, against, runner.name, parity, photos, tuple(statements), utc_now())
+
+
+def _compare(
+    request: Request, runner: Runner, reference: Runner | None
+) -> tuple[ParityReport | None, tuple[Photo, ...], tuple[str, ...]]:
+    """Each case runs once; its output is judged and is what the pictures show."""
+    photos = parity_photos(request.images)
+    if reference is None:
+        every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static)
+        cases, left_out = fitting_cases([case for case in every if not case.drawn], runner)
+        return None, tuple(photo_of(case, None, runner.run(case.lr)) for case in cases), tuple(left_out)
+    names = str(request.against), str(request.model)
+    compared = compare_runners(reference, runner, photos, names=names)
+    triples = zip(compared.reference.cases, compared.reference.outputs, compared.outputs, strict=True)
+    shown = [photo_of(*one) for one in triples if not one[0].drawn and one[1].shape == one[2].shape]
+    return compared.report, tuple(shown), compared.left_out
+
+
+def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:
+    gpu = "; no GPU took part" if runner.device == "cpu" else ""
+    yield f"{model['file']} ran as {runner.name} (--device {request.device}{gpu})."
+    if runner.device == "cpu" and runner.precision in ("fp16", "bf16"):
+        yield (
+            f"ONNX Runtime's CPU provider does not compute in {runner.precision}. Each operator ran in fp32 and its "
+            "result was rounded as the graph says: what a GPU computes, but no GPU executed it in this run."
+        )
+
+
+def _where_it_came_from(model: dict[str, Any], against: dict[str, Any] | None) -> Iterator[str]:
+    source = model["source"]
+    if model["manifest"].startswith("of another file"):
+        yield f"The manifest beside {model['file']} describes another file: what it records was not proved of this one."
+    if against is None or not source:
+        return
+    if source["sha256"] == against["sha256"]:
+        yield f"{against['file']} is the very file that {model['file']} was made from (same sha256)."
+    else:
+        yield f"{model['file']} names another file as its source: {source['file']}, sha256 {source['sha256'][:12]}…"
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects what the library warns of, such as a fall to another device."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collector(logging.WARNING)
+    log = logging.getLogger("aether_deploy")
+    log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        log.removeHandler(handler)

@@ -1,0 +1,218 @@
+"""A file as neosr (or anyone) wrote it -> canonical state dict, `NetworkSpec` and sha256."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aether_deploy.errors import CheckpointError, ConfigError
+from aether_deploy.files import read_toml, sha256_of
+from aether_deploy.network.spec import NetworkSpec, refuse_other_networks
+
+if TYPE_CHECKING:
+    from neosr.archs.aether_arch import AetherNet
+
+__all__ = ["SUFFIXES", "Checkpoint", "load_checkpoint", "newest_checkpoint", "read_neosr_options"]
+
+logger = logging.getLogger(__name__)
+
+# neosr's own order, then the wrappers of other trainers; the state dict itself comes last.
+PARAM_KEYS = ("params-ema", "params_ema", "params", "net_g", "state_dict")
+BARE = "(bare)"
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+
+# neosr adds `_orig_mod.` (torch.compile) and `module.` (DataParallel, EMA) in any mix.
+_PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was read whole.
+
+    Attributes:
+        path: the file (of an experiment folder, the one that was taken).
+        sha256: of the file.
+        param_key: the wrapper that the weights were in, or `(bare)`.
+        dtype: of the weights in the file, `float32` or another; the state dict below is float32.
+        spec: the network.
+        state_dict: canonical keys, contiguous float32 tensors on the CPU, all finite.
+    """
+
+    path: Path
+    sha256: str
+    param_key: str
+    dtype: str
+    spec: NetworkSpec
+    state_dict: dict[str, Tensor]
+
+    def build(self) -> AetherNet:
+        """The network with these weights, in eval mode; loaded strictly."""
+        network = self.spec.build()
+        network.load_state_dict(self.state_dict, strict=True)
+        return network
+
+    @property
+    def name(self) -> str:
+        """The model's name without scale and `_fused`; of neosr's `net_g_*`, the experiment's name."""
+        stem = self.path.stem
+        if re.fullmatch(r"net_g_\w+", stem) and self.path.parent.name == "models":
+            stem = self.path.resolve().parents[1].name
+        return re.sub(r"_fused$", "", re.sub(r"^\d+x[_-]", "", stem)) or stem
+
+
+def load_checkpoint(
+    path: Path, *, param_key: str = "auto", img_range: float | None = None, options: Path | None = None
+) -> Checkpoint:
+    """Reads a .pth (tensors only, never code) or .safetensors file, or neosr's `experiments/<name>` folder.
+
+    Args:
+        path: file or folder.
+        param_key: the wrapper to take; `auto` takes the first of `PARAM_KEYS` that is there.
+        img_range: the one value that the weights do not show; overrides `options`.
+        options: the neosr options file (TOML) of the training, for `img_range`.
+    Raises:
+        CheckpointError: the file cannot be read, is another network, or holds NaN.
+        ConfigError: `options` cannot be read or contradicts the weights.
+    """
+    if path.is_dir():
+        path = newest_checkpoint(path)
+    contents = _read(path)
+    try:
+        taken, wrapped = _unwrap(contents, param_key)
+        state_dict, dtype = _canonical(wrapped)
+        spec = NetworkSpec.from_state_dict(state_dict)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if options is not None:
+        stated = read_neosr_options(options)
+        spec.check_options(stated, options)
+        img_range = img_range if img_range is not None else stated["network_g"].get("img_range")
+    if img_range is not None:
+        if isinstance(img_range, bool) or not isinstance(img_range, int | float) or not 0 < img_range < float("inf"):
+            raise ConfigError(f"img_range is {img_range!r}; expected a number above 0")
+        spec = dataclasses.replace(spec, img_range=float(img_range))
+    return Checkpoint(path, sha256_of(path), taken, dtype, spec, state_dict)
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The newest generator below a neosr experiment: highest iteration, or `latest` if as new by mtime.
+
+    Raises:
+        CheckpointError: no `net_g_*` file there.
+    """
+    models = folder / "models" if (folder / "models").is_dir() else folder
+    found = [file for file in models.glob("net_g_*") if file.suffix in SUFFIXES and "_archived_" not in file.name]
+    numbered = [(int(match[1]), file) for file in found if (match := re.fullmatch(r"net_g_(\d+)", file.stem))]
+    latest = next((file for file in found if file.stem == "net_g_latest"), None)
+    newest = max(numbered)[1] if numbered else latest
+    if newest is None:
+        raise CheckpointError(
+            f"{folder}: no net_g_<iteration>.pth or net_g_latest.pth in {models}; "
+            "give a checkpoint, or a neosr folder experiments/<name>"
+        )
+    if latest is not None and latest.stat().st_mtime >= newest.stat().st_mtime:
+        newest = latest
+    logger.warning("took %s, the newest of %d checkpoints in %s", newest.name, len(found), models)
+    return newest
+
+
+def read_neosr_options(path: Path) -> dict[str, Any]:
+    """A neosr options file; TOML only, as neosr itself.
+
+    Raises:
+        ConfigError: not there, no TOML, or without [network_g].
+    """
+    options = read_toml(path)
+    if not isinstance(options.get("network_g"), dict):
+        raise ConfigError(f"{path}: no [network_g] table; give the options file that neosr trained with")
+    return options
+
+
+def _read(path: Path) -> Any:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({_reason(error)}); check the path") from error
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: no whole safetensors file ({error}); copy it again") from error
+    if not magic.startswith((b"PK", b"\x80")):
+        raise CheckpointError(
+            f"{path}: no PyTorch checkpoint ({size} bytes that begin with {magic!r}); give a .pth or .safetensors file"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
+        what = f"it holds {named[1]}" if named else "its pickle cannot be read"
+        raise CheckpointError(
+            f"{path}: refused, {what}; a checkpoint may hold tensors only, since a pickle can run code: "
+            "save its state dict alone, best as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
+        raise CheckpointError(f"{path}: damaged or cut off ({size} bytes); copy it again from its source") from error
+
+
+def _unwrap(contents: Any, param_key: str) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(contents, Mapping):
+        raise CheckpointError(f"holds a {type(contents).__name__}, expected a dict of tensors")
+    wrappers = [key for key, value in contents.items() if isinstance(value, Mapping)]
+    if param_key != "auto":
+        if param_key not in wrappers:
+            available = ", ".join(map(str, wrappers)) or "none, the weights are bare"
+            raise CheckpointError(f"no param_key {param_key!r}; available: {available}")
+        return param_key, contents[param_key]
+    for key in PARAM_KEYS:
+        if key in wrappers:
+            return key, contents[key]
+    if any(isinstance(value, Tensor) for value in contents.values()):
+        return BARE, contents
+    shown = ", ".join(map(str, list(contents)[:5])) or "none"
+    raise CheckpointError(f"no weights below {', '.join(PARAM_KEYS)}, nor bare ones; its keys: {shown}")
+
+
+def _canonical(wrapped: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """Strips prefixes and the EMA's counter; contiguous float32, finite. Also the dtype of the file."""
+    refuse_other_networks([_PREFIX.sub("", str(key)) for key in wrapped])
+    state_dict: dict[str, Tensor] = {}
+    dtypes: set[str] = set()
+    for key, value in wrapped.items():
+        name = _PREFIX.sub("", str(key))
+        if name == "n_averaged":
+            continue
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{key} is a {type(value).__name__}, expected tensors only")
+        if name in state_dict:
+            raise CheckpointError(f"{name} is there twice, once below another prefix; save one network alone")
+        if not value.dtype.is_floating_point:
+            raise CheckpointError(f"{key} is {value.dtype}; expected floating-point weights")
+        dtypes.add(str(value.dtype).removeprefix("torch."))
+        if value.is_sparse or value.device.type != "cpu":
+            raise CheckpointError(f"{key} is no dense tensor with data; save the state dict again")
+        state_dict[name] = value.detach().to(torch.float32).contiguous()
+        unfit = int((~torch.isfinite(state_dict[name])).sum())
+        if unfit:
+            raise CheckpointError(
+                f"{key} holds {unfit} NaN or infinite values of {value.numel()}; the training has diverged, "
+                "take an earlier checkpoint"
+            )
+    return state_dict, "+".join(sorted(dtypes))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,0 +1,99 @@
+"""Two runners of one network on the same inputs: what `parity` and `report` both do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aether_deploy.arrays import Array
+from aether_deploy.errors import RunnerError
+from aether_deploy.proof.cases import Case, parity_cases
+from aether_deploy.proof.tolerances import TOLERANCES
+from aether_deploy.proof.verdict import ParityReport, Reference, capture, verify
+
+if TYPE_CHECKING:
+    from aether_deploy.runners.protocol import Runner
+
+__all__ = ["Comparison", "compare_runners", "fitting_cases", "without_tf32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        reference: the inputs, and what the reference gave.
+        outputs: what the candidate gave.
+        report: the verdict.
+        left_out: inputs that one of them does not take, for people.
+    """
+
+    reference: Reference
+    outputs: tuple[Array, ...]
+    report: ParityReport
+    left_out: tuple[str, ...]
+
+
+def compare_runners(
+    reference: Runner,
+    candidate: Runner,
+    photos: Sequence[tuple[str, Array]],
+    *,
+    names: tuple[str, str],
+    gate: str = "auto",
+) -> Comparison:
+    """Runs both on photos, noise and drawn patterns; a failed parity is a result, not an error.
+
+    Args:
+        reference, candidate: of one network.
+        photos: see `parity_cases`.
+        names: of both, in that order, for people.
+        gate: a row of `TOLERANCES`; `auto` takes that of the less precise of both.
+    Raises:
+        RunnerError: their channels or scales differ, or they take no shape in common.
+    """
+    first, second = names
+    if (reference.in_chans, reference.scale) != (candidate.in_chans, candidate.scale):
+        raise RunnerError(
+            f"{first} has {reference.in_chans} channels and scale {reference.scale}, {second} {candidate.in_chans} and "
+            f"{candidate.scale}; give two files of one network"
+        )
+    every = parity_cases(photos, in_chans=reference.in_chans, static=reference.static or candidate.static)
+    cases, left_out = fitting_cases(every, reference, candidate)
+    if not cases:
+        raise RunnerError(f"{first} and {second} take no shape in common; export one of them again")
+    outputs: list[Array] = []
+
+    def run(lr: Array) -> Array:
+        outputs.append(candidate.run(lr))
+        return outputs[-1]
+
+    if gate == "auto":
+        gate = max(reference.precision, candidate.precision, key=lambda precision: TOLERANCES[precision].max_abs)
+    captured = capture(reference.run, cases)
+    report = verify(captured, run, gate, what=second)
+    return Comparison(captured, tuple(outputs), report, tuple(left_out))
+
+
+def without_tf32() -> None:
+    """Turns TF32 off in this process; it is a GPU's default and errs by 1e-4 of its own.
+
+    To be called before anything is opened: its libraries read this when they are loaded.
+    """
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+
+
+def fitting_cases(cases: Sequence[Case], *runners: Runner) -> tuple[list[Case], list[str]]:
+    """The cases that engines take, with the drawn ones at the smallest shape too, and which were left out."""
+
+    def taken(case: Case) -> bool:
+        return all(runner.takes(case.lr.shape) for runner in runners)
+
+    left_out = [str(case) for case in cases if not taken(case)]
+    fitting = [case for case in cases if taken(case)]
+    smallest = next((runner.smallest for runner in runners if runner.smallest), None)
+    if left_out and smallest and any(case.drawn for case in cases):
+        fitting += [case for case in parity_cases(static=smallest) if taken(case)]
+    return fitting, left_out

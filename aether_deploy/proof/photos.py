@@ -1,0 +1,29 @@
+"""The photos that parity is proved on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from aether_deploy.arrays import Array
+from aether_deploy.pictures.images import list_images, read_image
+from aether_deploy.samples import PHOTOS
+
+__all__ = ["parity_photos"]
+
+
+# A photo takes part in a parity check as a crop of at most this size: every weight sees real content
+# from a few thousand pixels on, and the reference of a large network stays a matter of seconds.
+PARITY_CROP = (64, 96)
+
+
+def parity_photos(folder: Path | None = None) -> list[tuple[str, Array]]:
+    """(name, crop) of each picture in a folder, the packaged photos by default."""
+    photos = []
+    for path in list_images(folder or PHOTOS):
+        image = read_image(path)
+        height, width = (min(have, most) for have, most in zip(image.shape[2:], PARITY_CROP, strict=True))
+        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+        photos.append((path.stem, np.ascontiguousarray(image[:, :, top : top + height, left : left + width])))
+    return photos

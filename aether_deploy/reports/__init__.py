@@ -1,8 +1,0 @@
-"""What `report` shows: facts and figures of an artifact, pictures of its differences, one HTML page of both.
-
-files      what a file says of itself, and its manifest of it; plain values
-facts      both files, the parity of this run, what was not executed
-pictures   crops around the largest differences, side by side
-speed      what `benchmark --json` printed
-page       all of it as one file that loads nothing: page.html and page.css
-"""

@@ -1,0 +1,73 @@
+"""One small protocol over everything that can run a network: `run(lr) -> sr`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+
+from aether_deploy.arrays import Array, Shape
+
+if TYPE_CHECKING:
+    from aether_deploy.network.spec import NetworkSpec
+
+__all__ = ["DEVICES", "PROVIDERS", "Runner", "measured_scale"]
+
+
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+
+# What `auto` tries, in order. TensorRT is by request only: its provider builds an engine for every new shape.
+PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+
+
+class Runner(Protocol):
+    """Something that upscales; a context manager that is closed at its end.
+
+    Attributes:
+        name: of the runtime, precision and device that really run, for people.
+        in_chans: C, channels of input and output.
+        scale: output pixels for each input pixel, along one side.
+        precision: the row of the tolerance table that it is judged by.
+        static: the only (N, C, H, W) that it takes; None if any.
+        smallest: the smallest (N, C, H, W) that it takes; None if any.
+        spec: the network; None where the file does not say.
+        device: `cpu` or `cuda`, whose memory it needs.
+    """
+
+    name: str
+    in_chans: int
+    scale: int
+    precision: str
+    static: Shape | None = None
+    smallest: Shape | None = None
+    spec: NetworkSpec | None = None
+    device: str = "cpu"
+
+    def run(self, lr: Array) -> Array:
+        """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
+
+        Raises:
+            OutOfMemoryError: a smaller input may run.
+            RunnerError: a shape that it does not take.
+        """
+        ...
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an input of this shape would be run."""
+        return self.static in (None, shape)
+
+    def close(self) -> None:
+        """Frees what it holds; the runner is of no use after it."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def measured_scale(run: Callable[[Array], Array], shape: Shape) -> int:
+    """Output pixels for each input pixel, seen on a black image of one shape."""
+    return int(run(np.zeros(shape, np.float32)).shape[2] // shape[2])

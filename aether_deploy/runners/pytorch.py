@@ -1,0 +1,87 @@
+"""A network in PyTorch: as it was trained it is the reference of every proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aether_deploy.arrays import Array
+from aether_deploy.errors import RunnerError
+from aether_deploy.runners.memory_errors import memory_errors
+from aether_deploy.runners.protocol import Runner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.network.spec import NetworkSpec
+
+__all__ = ["TorchRunner", "torch_device"]
+
+
+class TorchRunner(Runner):
+    """A network in eager PyTorch.
+
+    Args:
+        network: in eval mode; is not changed.
+        in_chans, scale, spec: as the network's.
+        double: run in float64, on a copy.
+        device: `cpu` or `cuda`; on the latter it runs as a copy.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        in_chans: int,
+        scale: int,
+        spec: NetworkSpec | None = None,
+        double: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        import copy
+
+        self.in_chans = in_chans
+        self.scale = scale
+        self.spec = spec
+        self.precision = "fp64" if double else "fp32"
+        self.name = f"torch {'float64' if double else 'float32'} {device.upper()}"
+        self.device = device
+        if double or device != "cpu":
+            network = copy.deepcopy(network).to(device)
+        self._network = network.double() if double else network
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu") -> TorchRunner:
+        """The network exactly as the checkpoint has it, fused or not."""
+        spec = checkpoint.spec
+        return cls(
+            checkpoint.build(), in_chans=spec.in_chans, scale=spec.scale, spec=spec, double=double, device=device
+        )
+
+    def run(self, lr: Array) -> Array:
+        """See `Runner`; the output has the precision of the network."""
+        import torch
+
+        # no_grad, not inference_mode: outputs of the latter break an export that follows.
+        with torch.no_grad(), memory_errors(lr.shape, RuntimeError, MemoryError):
+            dtype = next(self._network.parameters()).dtype
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
+            output: Array = self._network(image).cpu().numpy()
+        return output
+
+
+def torch_device(device: str) -> str:
+    """`cpu` or `cuda`, for a device of `aether_deploy.runners.DEVICES`.
+
+    Raises:
+        RunnerError: a GPU was asked for by name, and PyTorch sees none.
+    """
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return "cuda"
+    if device in ("cpu", "auto"):
+        return "cpu"
+    raise RunnerError("this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver")

@@ -1,0 +1,1 @@
+"""What several test files share: networks, graphs, runners, commands, pages, a neosr checkout and engines."""

@@ -1,0 +1,51 @@
+"""Graphs of tiny networks, whole and changed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+from aether_deploy.graphs.channels_last_sum import ChannelsLastResidual
+from aether_deploy.graphs.exporter import export_onnx
+from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
+from aether_deploy.graphs.fold_norms import FoldedNorms
+from aether_deploy.graphs.passes import applied
+from aether_deploy.graphs.shuffle_last import SubPixelTail
+from aether_deploy.network.spec import NetworkSpec
+from tests.helpers.networks import tiny
+
+
+@functools.cache
+def tiny_graph(opset: int = 22) -> ir.Model:
+    """The fp32 graph of a tiny fused network; exported once, and nothing may change it."""
+    network = tiny(fused_init=True)
+    return export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()), opset=opset)
+
+
+def with_weight(model: ir.Model, name: str, change: Callable[[Any], None]) -> ir.Model:
+    """A copy in which one initializer is changed."""
+    model = model.clone()
+    value = model.graph.initializers[name]
+    assert value.const_value is not None
+    array = value.const_value.numpy().copy()
+    change(array)
+    value.const_value = ir.Tensor(array, name=name)
+    return model
+
+
+def with_ffn(model: ir.Model, form: str) -> ir.Model:
+    """A copy with its FFN `linear`, as it is exported, or `conv1x1`."""
+    return applied(model, ConvolutionalFFN()) if form == "conv1x1" else model.clone()
+
+
+def with_fewer_copies(model: ir.Model) -> ir.Model:
+    """A copy after both passes that spare copies."""
+    return applied(model, SubPixelTail(), ChannelsLastResidual())
+
+
+def with_folded_norms(model: ir.Model) -> ir.Model:
+    """A copy with its norms inside the weights behind them."""
+    return applied(model, FoldedNorms())
