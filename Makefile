@@ -1,12 +1,13 @@
 # make demo   the whole pipeline on the packaged sample, from nothing
-# make test   lint and every test, from nothing
+# make test   lint and every test, from nothing; reports coverage
+# make test-fast   the tests without neosr runs, engine builds, videos and many processes
 # make benchmark   the pipeline's own cost, and the speed of small beside its peers
 PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off
 
-.PHONY: setup demo test lint benchmark
+.PHONY: setup demo test test-fast lint benchmark
 
 setup: $(VENV)/.demo
 
@@ -22,7 +23,7 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing aether-deploy and what its tests need, neosr included; about 6 GB on disk"
-	$(PIP) --quiet -e ".[test,lint]"
+	$(PIP) --quiet -e ".[test]"
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
@@ -34,7 +35,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --cov
+
+test-fast: $(VENV)/.test
+	$(BIN)/python -m pytest -m "not slow"
 
 $(VENV)/.benchmark: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) --quiet -e ".[benchmark]"

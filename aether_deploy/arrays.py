@@ -39,8 +39,8 @@ def mean_squared_error(expected: Array | Pixels, actual: Array | Pixels) -> floa
 
 def psnr(mse: float, *, peak: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB of a mean squared error; infinite for 0, NaN for NaN."""
-    if math.isnan(mse):
-        return math.nan
+    if math.isnan(mse) or math.isinf(mse):
+        return -mse
     return math.inf if mse == 0 else 10 * math.log10(peak**2 / mse)
 
 

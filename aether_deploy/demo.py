@@ -25,17 +25,18 @@ __all__ = ["command"]
 def command(output: Path, as_json: bool) -> None:
     """Reads the packaged checkpoint, fuses it, exports it, proves each step, upscales a photo and writes a report."""
     with cli.progress("demo"):
-        from aether_deploy.artifacts import pipeline
-        from aether_deploy.artifacts.fused_checkpoint import default_output, fuse_checkpoint
+        from aether_deploy.artifacts.checkpoint_file import default_output, fuse_checkpoint
         from aether_deploy.artifacts.model import ExportOptions
+        from aether_deploy.artifacts.pipeline import export_model
         from aether_deploy.network.checkpoint import load_checkpoint
+        from aether_deploy.precisions.variant import variants
 
         started = time.perf_counter()
         checkpoint = load_checkpoint(SAMPLE)
         fused = fuse_checkpoint(checkpoint, output / default_output(checkpoint).name)
         assert fused.report is not None  # the sample is unfused
-        options = ExportOptions(precisions=("fp32", "fp16"), output=output)
-        artifacts = pipeline.export_model(checkpoint, options)
+        options = ExportOptions(variants=variants(("fp32", "fp16")), output=output)
+        artifacts = export_model(checkpoint, options)
         rows = [(fused.output, fused.report), *((artifact.path, artifact.report) for artifact in artifacts)]
         photo = _upscale_photo(artifacts[0].path, output)
         # Of the fp16 file, whose differences are the larger ones.
@@ -83,7 +84,7 @@ def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
     from aether_deploy.artifacts.opening import open_runner
     from aether_deploy.pictures.images import read_image, write_image
     from aether_deploy.pictures.sizes import bicubic
-    from aether_deploy.proof.verdict import compare
+    from aether_deploy.proof.figures import figures_of
     from aether_deploy.samples import PHOTOS
 
     truth = read_image(PHOTOS / "chelsea.png")
@@ -92,7 +93,7 @@ def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
     pictures = {"lr": lr, "aether": open_runner(model).run(lr), "bicubic": bicubic(lr, width, height)}
     for name, picture in pictures.items():
         write_image(folder / f"chelsea_{name}.png", picture)
-    psnr = {name: compare(truth, read_image(folder / f"chelsea_{name}.png")).psnr for name in ("aether", "bicubic")}
+    psnr = {name: figures_of(truth, read_image(folder / f"chelsea_{name}.png")).psnr for name in ("aether", "bicubic")}
     return {
         "lr": f"{width // 2}x{height // 2}",
         "sr": f"{width}x{height}",

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from aether_deploy import cli
-from aether_deploy.arrays import Shape
-from aether_deploy.cli import engine_options as engine_cli
-from aether_deploy.cli.options import ShapeType
+from aether_deploy.artifacts.formats import EXPORTS
+from aether_deploy.cli import engine_options
+from aether_deploy.graphs.opsets import OPSETS
+from aether_deploy.precisions.choices import AUTO, FFN_FORMS, IO, POLICIES
+from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.precisions.variant import variants
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aether_deploy.arrays import Shape
     from aether_deploy.artifacts.model import Artifact
     from aether_deploy.proof.manifest import Manifest
 
@@ -26,7 +30,7 @@ __all__ = ["command"]
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(["onnx", "tensorrt", "tensorrt-rtx"]),
+    type=click.Choice(EXPORTS),
     multiple=True,
     default=["onnx"],
     help="Repeatable.",
@@ -34,31 +38,32 @@ __all__ = ["command"]
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(["fp32", "fp16", "bf16"]),
+    type=click.Choice(list(PRECISIONS)),
     multiple=True,
     default=["fp32"],
     help="Repeatable.",
 )
-@click.option("--io", type=click.Choice(["fp32", "fp16"]), default="fp32", help="Both ends of half-precision files.")
+@click.option("--io", type=click.Choice(list(IO)), default="fp32", help="Both ends of half-precision files.")
 @click.option(
     "--islands",
-    type=click.Choice(["default", "none", "all-norms", "tail", "auto"]),
+    type=click.Choice([*POLICIES, AUTO]),
     default="default",
     help="What stays in fp32 in half-precision files; default is norms and tail, auto the first that passes.",
 )
-@click.option(
-    "--ffn", type=click.Choice(["linear", "conv1x1"]), default="linear", help="The FFN's layers; SM75 needs conv1x1."
-)
+@click.option("--ffn", type=click.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
 @click.option(
     "--opset",
-    type=click.IntRange(17, 23),
+    type=click.IntRange(OPSETS.start, OPSETS.stop - 1),
     help="Of ONNX; below 20 GELU becomes five operators. 20 by default, 22 for bf16.",
     show_default=False,
 )
 @click.option(
-    "--static", type=ShapeType(), help="A fixed input shape, as in 1x3x256x256; dynamic by default.", show_default=False
+    "--static",
+    type=cli.ShapeType(),
+    help="A fixed input shape, as in 1x3x256x256; dynamic by default.",
+    show_default=False,
 )
-@engine_cli.engine_options(ShapeType())
+@engine_options.engine_options(cli.ShapeType())
 @click.option(
     "-o",
     "--output",
@@ -103,29 +108,24 @@ def command(
     for it is here, that file is what was proved.
     """
     with cli.progress("export"):
-        from aether_deploy.artifacts import pipeline
         from aether_deploy.artifacts.model import ExportOptions
+        from aether_deploy.artifacts.pipeline import export_model, plan_export
         from aether_deploy.engines.plan import EngineOptions
         from aether_deploy.network.checkpoint import load_checkpoint
 
         checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
         options = ExportOptions(
             formats=formats,
-            precisions=precisions,
-            opset=opset,
-            static=static,
+            variants=variants(precisions, io=io, islands=islands, ffn=ffn, opset=opset or 0, static=static),
             output=output,
             name=name,
             images=images,
-            io=io,
-            islands=islands,
-            ffn=ffn,
             engine=EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
         )
-        targets = pipeline.plan(checkpoint, options)
-        artifacts = [] if dry_run else pipeline.export_model(checkpoint, options)
+        planned = plan_export(checkpoint, options)
+        artifacts = [] if dry_run else export_model(planned)
 
-    out = cli.console(stderr=as_json)
+    targets, out = planned.targets, cli.console(stderr=as_json)
     out.print(f"read    {checkpoint.path} ({checkpoint.param_key}): {checkpoint.spec.describe()}")
     if checkpoint.spec.fused:
         out.print("note    fused already: proved against these weights; the unfused ones are not at hand")
@@ -134,7 +134,7 @@ def command(
     for target in targets if dry_run else ():
         out.print(f"would write {target.path}")
         if target.engine:
-            engine_cli.show_plan(target.engine, out)
+            engine_options.show_plan(target.engine, out)
     for artifact in artifacts:
         _show_artifact(artifact, out)
         out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
@@ -150,12 +150,12 @@ def command(
                 "artifacts": [
                     {
                         "file": str(a.path),
-                        "precision": a.target.precision,
+                        "precision": a.target.variant.precision,
                         "parity": a.manifest.parity,
                         "fp32_islands": a.manifest.fp32_islands,
                         "weights": a.manifest.weights,
                         "activations": a.manifest.activations,
-                        "engine": a.manifest.engine,
+                        "engine": a.manifest.engine.as_dict() if a.manifest.engine else {},
                     }
                     for a in artifacts
                 ],
@@ -166,16 +166,16 @@ def command(
 
 def _show_artifact(artifact: Artifact, out: Console) -> None:
     engine = artifact.manifest.engine
-    proved = engine["onnx"]["file"] if engine and not engine["executed"] else artifact.path.name
+    proved = engine.onnx["file"] if engine and not engine.executed else artifact.path.name
     cli.show_report(artifact.report, out, title=f"{proved}, reloaded, against the network as trained")
     _show_half(artifact.manifest, out)
     if engine:
-        engine_cli.show_engine(artifact.manifest, out)
+        engine_options.show_engine(artifact.manifest, out)
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:
     """Islands, weights and activations of a half-precision file, in a line each."""
-    from aether_deploy.artifacts.onnx_file import describe_step
+    from aether_deploy.artifacts.onnx_proof import describe_step
 
     if not manifest.fp32_islands or manifest.engine:
         return
@@ -186,7 +186,7 @@ def _show_half(manifest: Manifest, out: Console) -> None:
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
     out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")
     out.print(
-        f"weights {weights['rounded']} rounded to {manifest.precision}: {weights['overflow']} overflow to inf, "
+        f"weights {weights['rounded']} rounded to {manifest.variant.precision}: {weights['overflow']} overflow to inf, "
         f"{weights['underflow']} underflow to zero"
     )
     operators = ", ".join(f"{op} {value:.3g}" for op, value in activations["operators"].items() if value is not None)

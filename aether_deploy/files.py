@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from aether_deploy.errors import AetherDeployError, ConfigError
 
-__all__ = ["is_temporary", "read_toml", "replacing", "require_free", "sha256_of", "staging"]
+__all__ = ["is_temporary", "publish", "read_toml", "replacing", "require_free", "sha256_of", "staging"]
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)(?P<suffix>\.\w+)?")
 
@@ -46,20 +47,50 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder in another, for files that are moved out of it together; deleted with what is left in it.
+    """A hidden folder in another, to make files in that `publish` moves out together; deleted with what is left in it.
+
+    What killed processes left of such folders goes too.
 
     Raises:
         AetherDeployError: the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix=".staging-", dir=folder)
+        for left in folder.glob(".staging-*"):
+            match = re.match(r"\.staging-(\d+)-", left.name)
+            if match and not _alive(int(match[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        made = tempfile.TemporaryDirectory(prefix=f".staging-{os.getpid()}-", dir=folder)
     except OSError as error:
         raise AetherDeployError(
             f"{folder}: cannot be written ({error.strerror}); choose another place with --output"
         ) from error
     with made as path:
         yield Path(path)
+
+
+def publish(staged: Path, folder: Path) -> None:
+    """Moves every file of a staging folder into place, manifests first.
+
+    At each moment an artifact is whole and beside its own manifest, or it is not there: what was there before goes
+    first, and so does a manifest that no new one replaces.
+
+    Raises:
+        AetherDeployError: something that is no file is in the way.
+    """
+    files = sorted(staged.iterdir(), key=lambda path: (path.suffix != ".json", path.name))
+    try:
+        for path in files:
+            if path.suffix != ".json":
+                (folder / path.name).unlink(missing_ok=True)
+                if not path.with_name(f"{path.name}.json").exists():
+                    (folder / f"{path.name}.json").unlink(missing_ok=True)
+        for path in files:
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise AetherDeployError(
+            f"{folder / path.name}: cannot be replaced ({error.strerror}); move it away, or choose another --output"
+        ) from error
 
 
 def is_temporary(path: Path) -> bool:

@@ -1,7 +1,4 @@
-"""Two branches -> one convolution, in float64; and `python -m aether_deploy.fuse`.
-
-Torch is imported by what needs it, so that the command's `--help` does not wait for it.
-"""
+"""`python -m aether_deploy.fuse`: a trained checkpoint -> its fused form, proved."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ def command(
     with `fused_init = true`.
     """
     with cli.progress("fuse"):
-        from aether_deploy.artifacts.fused_checkpoint import default_output, fuse_checkpoint
+        from aether_deploy.artifacts.checkpoint_file import default_output, fuse_checkpoint
         from aether_deploy.network.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint, param_key=param_key, img_range=img_range, options=opt)

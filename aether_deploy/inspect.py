@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from aether_deploy import cli
-
-if TYPE_CHECKING:
-    pass
+from aether_deploy.artifacts.formats import format_of
 
 __all__ = ["command"]
 
@@ -24,7 +21,7 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
     with cli.progress("inspect"):
         from aether_deploy.artifacts.inspection import inspect_file
 
-        found = inspect_file(file, param_key=param_key, img_range=img_range, opt=opt)
+        found = inspect_file(file, param_key=param_key, img_range=img_range, options=opt)
     if as_json:
         cli.print_json(found)
     else:
@@ -32,10 +29,10 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
         for key, value in found.items():
             shown = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
             out.print(f"{key:12} {shown}", markup=False)
-    onward = {".onnx": ("parity", file, "OTHER"), ".engine": ("upscale", file, "PHOTO.png")}.get(
-        file.suffix, ("export", file)
-    )
-    cli.next_command("python", "-m", f"aether_deploy.{onward[0]}", *onward[1:], as_json=as_json)
+    row = format_of(Path(found["file"]))
+    assert row is not None  # it was inspected as one
+    onward, *rest = row.next
+    cli.next_command("python", "-m", f"aether_deploy.{onward}", file, *rest, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""What parity means: the figures, the comparison, and the report as a value.
-
-All arrays are NCHW, RGB, float32 (a float64 reference stays float64), in [0, 1]; nothing here needs torch.
-"""
+"""`python -m aether_deploy.parity`: any two files of one network, compared."""
 
 from __future__ import annotations
 
@@ -36,23 +33,19 @@ __all__ = ["command"]
 @cli.json_option
 def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
     """Compares two artifacts or checkpoints, A being the reference."""
+    cli.without_tf32()
     with cli.progress("parity"):
-        from aether_deploy.artifacts.opening import open_faithful
-        from aether_deploy.proof.comparison import compare_runners, without_tf32
-        from aether_deploy.proof.photos import parity_photos
+        from aether_deploy.artifacts.comparing import compare
 
-        without_tf32()
-        first, second = (open_faithful(path, device=device, trust=trust) for path in (a, b))
-        compared = compare_runners(first, second, parity_photos(images), names=(str(a), str(b)), gate=gate)
-        report = compared.report
-        report.require(f"{b}, compared with {a},")
-    out = cli.console(stderr=as_json)
-    out.print(f"A {a} ({first.name})\nB {b} ({second.name})")
+        compared = compare(a, b, gate=gate, images=images, device=device, trust=trust)
+        compared.require(f"{b}, compared with {a},")
+    out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
+    out.print(f"A {a} ({first})\nB {b} ({second})")
     cli.show_report(report, out)
     if compared.left_out:
         out.print(f"outside the engine's profiles, so not run: {', '.join(compared.left_out)}", markup=False)
     if as_json:
-        found = {"runners": [first.name, second.name], "left_out": list(compared.left_out)}
+        found = {"runners": [first, second], "left_out": list(compared.left_out)}
         cli.print_json({"a": str(a), "b": str(b), **found, **report.as_dict()})
     cli.next_command("python", "-m", "aether_deploy.upscale", b, "PHOTO.png", as_json=as_json)
 

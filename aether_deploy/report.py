@@ -59,6 +59,7 @@ def command(
     target = output or model.parent / name
     target = target / name if target.is_dir() else target
     require_free(target, [path for path in (model, against, benchmark) if path], overwrite=overwrite)
+    cli.without_tf32()
     with cli.progress("report"):
         from aether_deploy.html_report.facts import Request
         from aether_deploy.html_report.page import write_report

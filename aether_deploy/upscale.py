@@ -10,7 +10,8 @@ import click
 from aether_deploy import cli
 
 if TYPE_CHECKING:
-    from aether_deploy.pictures.upscaling import Upscaler
+    from aether_deploy.pictures.batch_run import FolderResult
+    from aether_deploy.pictures.upscale_any import Upscaled
 
 __all__ = ["FORMATS", "command"]
 
@@ -99,104 +100,72 @@ def command(
     --overwrite.
     """
     with cli.progress("upscale"):
-        from aether_deploy.artifacts.opening import open_runner
+        from aether_deploy.artifacts.opening import open_artifact
+        from aether_deploy.pictures.upscale_any import upscale_path
         from aether_deploy.pictures.upscaling import Upscaler
-        from aether_deploy.proof.manifest import verify_artifact
 
-        if model.is_dir():
-            from aether_deploy.network.checkpoint import newest_checkpoint
-
-            model = newest_checkpoint(model)
-        if not trust:
-            verify_artifact(model)
-        runner = open_runner(model, device=device, threads=threads, trust=trust)
-        upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
-        if source.is_dir():
-            found = _folder(upscaler, model, source, output, suffix, overwrite)
-        elif _is_video(source):
-            found = _video(upscaler, model, source, output, codec, crf, overwrite)
-        else:
-            found = _picture(upscaler, source, output, overwrite)
+        with open_artifact(model, device=device, threads=threads, trust=trust) as opened:
+            runner = opened.runner
+            upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
+            done = upscale_path(
+                upscaler,
+                source,
+                output,
+                model=opened.file.sha256,
+                suffix=f".{suffix}" if suffix else None,
+                codec=codec,
+                crf=crf,
+                overwrite=overwrite,
+            )
     out = cli.console(stderr=as_json)
-    out.print(f"{found.pop('text')} ({runner.name})", markup=False)
+    out.print(f"{_describe(done, runner.scale)} ({runner.name})", markup=False)
     if as_json:
-        cli.print_json({**found, "scale": runner.scale, "runner": runner.name})
-    failures = found.get("failures", [])
-    if failures:
+        cli.print_json({**_as_json(done), "scale": runner.scale, "runner": runner.name})
+    if done.folder and done.folder.failures:
         from aether_deploy.errors import ImageError
 
-        for failure in failures:
-            click.echo(f"failed  {failure['reason']}", err=True)
-        raise ImageError(f"{len(failures)} of {found['pictures']} pictures failed; the same command tries them again")
-    cli.next_command("python", "-m", "aether_deploy.benchmark", model, as_json=as_json)
+        failures = done.folder.failures
+        for _, reason in failures:
+            click.echo(f"failed  {reason}", err=True)
+        raise ImageError(f"{len(failures)} of {_count(done.folder)} pictures failed; the same command tries them again")
+    cli.next_command("python", "-m", "aether_deploy.benchmark", opened.file.path, as_json=as_json)
 
 
-def _picture(upscaler: Upscaler, source: Path, output: Path | None, overwrite: bool) -> dict[str, Any]:
-    from aether_deploy.files import require_free
-    from aether_deploy.pictures.batch_run import Job, upscale_picture
-
-    target = output or source.with_name(f"{source.stem}_{upscaler.scale}x.png")
-    target = target / f"{source.stem}.png" if target.is_dir() else target
-    require_free(target, [source], overwrite=overwrite)
-    height, width, _ = upscale_picture(upscaler, Job(source, target)).pixels.shape
-    text = f"wrote {target} ({width // upscaler.scale}x{height // upscaler.scale} -> {width}x{height})"
-    return {"text": text, "output": str(target)}
-
-
-def _folder(
-    upscaler: Upscaler, model: Path, source: Path, output: Path | None, suffix: str | None, overwrite: bool
-) -> dict[str, Any]:
-    from aether_deploy.files import sha256_of
-    from aether_deploy.pictures.batch_run import plan_folder, upscale_folder
-
-    target = output or source.with_name(f"{source.resolve().name}_{upscaler.scale}x")
-    jobs = plan_folder(source, target, f".{suffix}" if suffix else None)
-    result = upscale_folder(upscaler, jobs, target, model=sha256_of(model), overwrite=overwrite)
-    busy = f", network busy {result.share.value:.1%}" if result.written else ""
-    text = f"wrote {len(result.written)} pictures to {target}, {len(result.skipped)} were there before{busy}"
-    return {
-        "text": text,
-        "output": str(target),
-        "pictures": len(jobs),
-        "written": [str(path) for path in result.written],
-        "skipped": [str(path) for path in result.skipped],
-        "failures": [{"file": str(path), "reason": reason} for path, reason in result.failures],
-        "network_busy": result.share.value,
-    }
+def _describe(done: Upscaled, scale: int) -> str:
+    if done.folder is not None:
+        folder = done.folder
+        busy = f", network busy {folder.share.value:.1%}" if folder.written else ""
+        return f"wrote {len(folder.written)} pictures to {done.output}, {len(folder.skipped)} were there before{busy}"
+    assert done.size is not None  # of a picture or a video
+    width, height = done.size
+    if done.video is not None:
+        video = done.video
+        sound = f", {video.audio} audio and {video.subtitles} subtitle streams copied"
+        busy = f", network busy {video.share.value:.1%}"
+        return f"wrote {done.output} ({video.frames} frames of {width}x{height}{sound}{busy})"
+    return f"wrote {done.output} ({width // scale}x{height // scale} -> {width}x{height})"
 
 
-def _video(
-    upscaler: Upscaler, model: Path, source: Path, output: Path | None, codec: str | None, crf: int, overwrite: bool
-) -> dict[str, Any]:
-    from aether_deploy.files import require_free, sha256_of
-    from aether_deploy.pictures.video import OUTPUTS, VideoOptions, upscale_video
-
-    suffix = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
-    target = output or source.with_name(f"{source.stem}_{upscaler.scale}x{suffix}")
-    require_free(target, [source], overwrite=overwrite)
-    result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=sha256_of(model))
-    sound = f", {result.audio} audio and {result.subtitles} subtitle streams copied"
-    size = f"{result.width}x{result.height}"
-    text = f"wrote {target} ({result.frames} frames of {size}{sound}, network busy {result.share.value:.1%})"
-    return {
-        "text": text,
-        "output": str(target),
-        "frames": result.frames,
-        "resumed": result.resumed,
-        "audio": result.audio,
-        "subtitles": result.subtitles,
-        "network_busy": result.share.value,
-    }
+def _as_json(done: Upscaled) -> dict[str, Any]:
+    found: dict[str, Any] = {"output": str(done.output)}
+    if done.folder is not None:
+        folder = done.folder
+        found |= {
+            "pictures": _count(folder),
+            "written": [str(path) for path in folder.written],
+            "skipped": [str(path) for path in folder.skipped],
+            "failures": [{"file": str(path), "reason": reason} for path, reason in folder.failures],
+            "network_busy": folder.share.value,
+        }
+    if done.video is not None:
+        names = ("frames", "resumed", "audio", "subtitles")
+        found |= {name: getattr(done.video, name) for name in names}
+        found["network_busy"] = done.video.share.value
+    return found
 
 
-def _is_video(source: Path) -> bool:
-    from aether_deploy.pictures.images import SUFFIXES
-
-    if source.suffix.lower() in SUFFIXES or not source.is_file():
-        return False
-    from aether_deploy.pictures.video import VIDEO_SUFFIXES
-
-    return source.suffix.lower() in VIDEO_SUFFIXES
+def _count(folder: FolderResult) -> int:
+    return len(folder.written) + len(folder.skipped) + len(folder.failures)
 
 
 if __name__ == "__main__":

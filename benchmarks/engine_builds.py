@@ -15,9 +15,10 @@ from aether_deploy.engines.build import BuildRequest, build_engine
 from aether_deploy.engines.profiles import default_profile
 from aether_deploy.engines.targets import SM75, parse_gpus
 from aether_deploy.graphs.exporter import save_onnx
-from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.aether import read_spec
 from aether_deploy.network.definition import arch
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
 
 NETWORKS = (("aether_small", 2), ("aether_small", 4), ("aether_medium", 2), ("aether_large", 2))
 TARGETS = ("sm86,sm89,sm120", "sm75")
@@ -29,15 +30,15 @@ def rows() -> Iterator[str]:
         onnx, engine = Path(folder) / "x.onnx", Path(folder) / "x.engine"
         for name, scale in NETWORKS:
             network = getattr(arch, name)(scale=scale, fused_init=True).eval()
-            spec = NetworkSpec.from_state_dict(network.state_dict())
+            spec = read_spec(network.state_dict())
             for targets in TARGETS:
                 capabilities = parse_gpus([targets])
                 turing = SM75 in capabilities
                 for precision in ("fp32", "fp16"):
-                    ffn = "conv1x1" if turing else "linear"
-                    save_onnx(onnx_model(network, spec, Variant(precision, ffn=ffn)), onnx)
+                    variant = Variant(precision, ffn="conv1x1" if turing else "linear")
+                    save_onnx(onnx_model(network, spec, variant), onnx)
                     profile = default_profile(spec, precision, turing=turing)
-                    request = BuildRequest("tensorrt-rtx", (profile,), capabilities, precision=precision, ffn=ffn)
+                    request = BuildRequest("tensorrt-rtx", (profile,), capabilities, variant)
                     built = build_engine(onnx, engine, request)
                     size = "x".join(map(str, reversed(profile.max[2:])))
                     figures = f"{size} | {engine.stat().st_size / 1e6:.1f} | {built.seconds:.1f}"

@@ -22,9 +22,10 @@ from aether_deploy.engines.memory import GIB, MIB, activation_bytes
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import SM75, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.graphs.forms import Variant, onnx_model
+from aether_deploy.network.aether import read_spec
 from aether_deploy.network.definition import arch
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
 
 SHAPE = (1, 3, 256, 256)
 PRECISION = 0.005
@@ -51,7 +52,7 @@ def rows() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         for options in NETWORKS:
             network = arch.AetherNet(fused_init=True, **options).eval()
-            spec = NetworkSpec.from_state_dict(network.state_dict())
+            spec = read_spec(network.state_dict())
             for precision, gpu in FORMS:
                 variant = Variant(precision, ffn="conv1x1" if gpu == "sm75" else "linear")
                 ir.save(onnx_model(network, spec, variant), Path(folder) / "x.onnx")
@@ -75,9 +76,7 @@ def _bisect(folder: Path, variant: Variant, gpu: str) -> int:
     profile = Profile((1, 3, 32, 32), SHAPE, SHAPE)
     while high - low > PRECISION * low:
         middle = int((low * high) ** 0.5)
-        request = BuildRequest(
-            "tensorrt-rtx", (profile,), parse_gpus([gpu]), variant.precision, ffn=variant.ffn, workspace=middle
-        )
+        request = BuildRequest("tensorrt-rtx", (profile,), parse_gpus([gpu]), variant, workspace=middle)
         try:
             build_engine(folder / "x.onnx", folder / "x.engine", request)
             high = middle

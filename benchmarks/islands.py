@@ -18,15 +18,15 @@ from typing import Any
 import click
 
 from aether_deploy.graphs.exporter import save_onnx
-from aether_deploy.graphs.forms import Variant, default_opset, fp32_model
-from aether_deploy.graphs.half_precision import POLICIES, to_half
-from aether_deploy.graphs.types import HALF
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.choices import POLICIES
+from aether_deploy.precisions.forms import conversions, fp32_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.photos import parity_photos
 from aether_deploy.proof.reference import capture_reference
 from aether_deploy.proof.verdict import Reference, verify
-from aether_deploy.runners.rounded import HalfRunner
+from aether_deploy.runners.rounded import RoundedRunner
 from aether_deploy.samples import SAMPLE
 from benchmarks.machine import describe_machine
 
@@ -37,7 +37,7 @@ VARIANTS = (
     *(Variant("fp16", islands=policy) for policy in POLICIES),
     Variant("fp16", io="fp16"),
     Variant("fp16", ffn="conv1x1"),
-    *(Variant("bf16", islands=policy, opset=default_opset("bf16")) for policy in ("none", "default")),
+    *(Variant("bf16", islands=policy) for policy in ("none", "default")),
 )
 
 
@@ -47,7 +47,7 @@ VARIANTS = (
 def main(checkpoint: Path, images: Path | None) -> None:
     """Measures every policy on CHECKPOINT."""
     loaded = load_checkpoint(checkpoint)
-    spec, network = loaded.spec.as_fused(), fuse_aether(loaded.build())
+    spec, network = loaded.spec.as_fused(), fuse_network(loaded.build(), loaded.spec)
     reference = capture_reference(loaded, images)
     photos = {name for name, _ in parity_photos(images)}
     rows = []
@@ -55,8 +55,8 @@ def main(checkpoint: Path, images: Path | None) -> None:
         for variant in VARIANTS:
             print(f"measuring {describe(variant)} ...", file=sys.stderr)
             model, casts = fp32_model(network, spec, variant), 0
-            if variant.precision in HALF:
-                conversion = to_half(model, variant.precision, io=variant.io, islands=variant.islands)
+            if variant.row.rounds:
+                conversion = next(conversions(model, spec, variant))
                 model, casts = conversion.model, conversion.casts
             path = Path(folder) / "model.onnx"
             save_onnx(model, path)
@@ -69,10 +69,10 @@ def main(checkpoint: Path, images: Path | None) -> None:
 
 def measure(variant: Variant, path: Path, casts: int, reference: Reference, photos: set[str]) -> dict[str, Any]:
     """One file's figures: on photos, and the worst over all cases."""
-    runner = HalfRunner(path)
-    report = verify(reference, runner.run, variant.precision)
+    with RoundedRunner(path, ranges=True) as runner:
+        report = verify(reference, runner.run, variant.precision)
     on_photos = [result.figures for result in report.results if result.case.rpartition(" ")[0] in photos]
-    ranges = runner.headroom()
+    ranges = runner.headroom() if variant.row.rounds else {}
     return {
         "variant": describe(variant),
         "photos_max_abs": max(figures.max_abs for figures in on_photos),
@@ -82,14 +82,14 @@ def measure(variant: Variant, path: Path, casts: int, reference: Reference, phot
         "passed": report.passed,
         "bytes": path.stat().st_size,
         "casts": casts,
-        "largest_activation": ranges["largest"],
-        "headroom": ranges["headroom"],
+        "largest_activation": ranges.get("largest"),
+        "headroom": ranges.get("headroom"),
     }
 
 
 def describe(variant: Variant) -> str:
     """Precision, islands, and what differs from the default."""
-    islands = f", islands {variant.islands}" if variant.precision in HALF else ""
+    islands = f", islands {variant.islands}" if variant.row.rounds else ""
     ends = ", fp16 ends" if variant.io == "fp16" else ""
     ffn = ", FFN as 1x1 convolutions" if variant.ffn == "conv1x1" else ""
     return f"{variant.precision}{islands}{ends}{ffn}"

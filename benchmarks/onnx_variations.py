@@ -21,13 +21,14 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from aether_deploy.graphs.channels_last_sum import ChannelsLastResidual
+from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
 from aether_deploy.graphs.exporter import export_onnx, save_onnx
-from aether_deploy.graphs.forms import Variant, fp32_model
 from aether_deploy.graphs.passes import applied
-from aether_deploy.graphs.shuffle_last import SubPixelTail
+from aether_deploy.graphs.shuffle_last import ShuffleLast
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.forms import fp32_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.tolerances import TOLERANCES
 from aether_deploy.timing.run import photo_input
 from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions, tanh_gelu
@@ -44,15 +45,15 @@ UNFOLDED = "norms not folded (¹)"
 def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Session]]:
     """Name -> file and what to set on the session."""
     checkpoint = load_checkpoint(checkpoint_path)
-    network, spec = fuse_aether(checkpoint.build()), checkpoint.spec.as_fused()
+    network, spec = fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused()
     exported, ours = export_onnx(network, spec), fp32_model(network, spec, Variant())
-    unfolded = applied(exported, SubPixelTail(), ChannelsLastResidual())
+    unfolded = applied(exported, ShuffleLast(), ChannelsLastSum())
     graphs = {
         OURS: ours,
         "as PyTorch exports it": exported,
-        "only the shuffle moved": applied(exported, SubPixelTail()),
+        "only the shuffle moved": applied(exported, ShuffleLast()),
         UNFOLDED: unfolded,
-        "only the sum in NHWC": applied(exported, ChannelsLastResidual()),
+        "only the sum in NHWC": applied(exported, ChannelsLastSum()),
         "GELU as five operators (opset 17)": fp32_model(network, spec, Variant(opset=17)),
         "GELU by tanh": tanh_gelu(ours),
         "FFN as 1x1 convolutions": fp32_model(network, spec, Variant(ffn="conv1x1")),

@@ -19,9 +19,10 @@ import click
 import onnxruntime as ort
 
 from aether_deploy.graphs.exporter import save_onnx
-from aether_deploy.graphs.forms import Variant, fp32_model
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.forms import fp32_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.timing.measure import usable_cores
 from aether_deploy.timing.run import photo_input
 from benchmarks.machine import describe_machine
@@ -67,7 +68,9 @@ def profile(checkpoint_path: Path, folder: Path, size: int, rounds: int) -> list
     """ONNX Runtime's events, of two runs to warm up and `rounds` more."""
     checkpoint = load_checkpoint(checkpoint_path)
     path = folder / "ours.onnx"
-    save_onnx(fp32_model(fuse_aether(checkpoint.build()), checkpoint.spec.as_fused(), Variant()), path)
+    save_onnx(
+        fp32_model(fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused(), Variant()), path
+    )
     options = ort.SessionOptions()
     as_ours(options)
     options.intra_op_num_threads = usable_cores()

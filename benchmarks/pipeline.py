@@ -51,11 +51,13 @@ def main(networks: tuple[str, ...], precision: str, child: bool) -> None:
 
 def measure(network: str, precision: str) -> dict[str, Any]:
     """The steps of `fuse` and `export`, one after another, as the commands take them."""
-    from aether_deploy.artifacts import pipeline
-    from aether_deploy.artifacts.fused_checkpoint import fuse_checkpoint
+    from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
+    from aether_deploy.artifacts.formats import FORMATS
     from aether_deploy.artifacts.model import ExportOptions, Source
+    from aether_deploy.artifacts.pipeline import plan_export
     from aether_deploy.network.checkpoint import load_checkpoint
-    from aether_deploy.network.fusion import fuse_aether
+    from aether_deploy.network.fusion import fuse_network
+    from aether_deploy.precisions.variant import variants
     from aether_deploy.proof.reference import capture_reference
 
     seconds: dict[str, float] = {}
@@ -71,9 +73,9 @@ def measure(network: str, precision: str) -> dict[str, Any]:
         checkpoint = load_checkpoint(checkpoint_file(network, folder))
         fused = timed("fuse", lambda: fuse_checkpoint(checkpoint, folder / "fused.pth"))
         reference = timed("reference", lambda: capture_reference(checkpoint))
-        source = Source(checkpoint, fuse_aether(checkpoint.build()), reference)
-        (target,) = pipeline.plan(checkpoint, ExportOptions(precisions=(precision,), output=folder))
-        artifact = timed("export", lambda: pipeline.FORMATS[target.format](source, target))
+        source = Source(checkpoint, fuse_network(checkpoint.build(), checkpoint.spec), reference)
+        (target,) = plan_export(checkpoint, ExportOptions(variants=variants((precision,)), output=folder)).targets
+        artifact = timed("export", lambda: FORMATS[target.format].maker.export(source, target))
         assert fused.exact is not None
         assert fused.report is not None
         return {

@@ -9,22 +9,19 @@ an ONNX file) and by bicubic; PSNR and SSIM over all pixels and channels of the 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 from skimage import data
 
 from aether_deploy import cli
+from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.pictures.quality import psnr, ssim
 from aether_deploy.pictures.sizes import bicubic
 
 SAMPLE = Path(__file__).parents[1] / "aether_deploy" / "samples" / "2x_aether_sample.pth"
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-
-Floats = NDArray[np.floating[Any]]
 
 
 @click.command(cls=cli.Command)
@@ -45,7 +42,7 @@ def command(model: Path) -> None:
     click.echo(row("mean", list(np.mean(rows, axis=0))))
 
 
-def load(name: str, scale: int) -> Floats:
+def load(name: str, scale: int) -> Array:
     """One of scikit-image's photos, (1, 3, H, W) in [0, 1], cut to a multiple of `scale`."""
     pixels = getattr(data, name)()
     height, width = (size // scale * scale for size in pixels.shape[:2])
@@ -53,10 +50,9 @@ def load(name: str, scale: int) -> Floats:
     return np.ascontiguousarray(image)
 
 
-def to_pixels(image: Floats) -> NDArray[np.uint8]:
+def to_pixels(image: Array) -> Pixels:
     """(1, 3, H, W) floats -> (H, W, 3) in 8 bits, as a viewer shows them."""
-    pixels: NDArray[np.uint8] = np.rint(np.clip(image[0], 0, 1) * 255).astype(np.uint8)
-    return pixels.transpose(1, 2, 0)
+    return quantize(image[0]).transpose(1, 2, 0)
 
 
 def row(name: str, values: list[float]) -> str:

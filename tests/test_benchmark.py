@@ -19,12 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aether_deploy.benchmark import _table
 from aether_deploy.errors import RunnerError
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.aether import read_spec
 from aether_deploy.timing.contender import BASELINE, Contender, Timing
 from aether_deploy.timing.contenders import open_contender, prepare
 from aether_deploy.timing.gauges import Machine, gauged, gauges
 from aether_deploy.timing.measure import measure, usable_cores
-from aether_deploy.timing.operations import bytes_moved, flops
 from aether_deploy.timing.run import photo_input
 from tests.helpers.commands import Ran
 from tests.helpers.networks import save, tiny
@@ -33,18 +32,18 @@ from tests.helpers.networks import save, tiny
 @pytest.mark.parametrize("options", [{}, {"scale": 1}, {"scale": 3}, {"scale": 8}, {"fused_init": True}])
 def test_operations_are_those_that_torch_counts(options: dict[str, Any]) -> None:
     network = tiny(**options)
-    spec = NetworkSpec.from_state_dict(network.state_dict())
+    spec = read_spec(network.state_dict())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(2, 3, 24, 16))
-    assert flops(spec, (2, 3, 24, 16)) == counter.get_total_flops()
+    assert spec.flops((2, 3, 24, 16)) == counter.get_total_flops()
 
 
 def test_bytes_grow_with_the_picture_and_hold_the_weights() -> None:
-    spec = NetworkSpec.from_state_dict(tiny().state_dict())
+    spec = read_spec(tiny().state_dict())
     weights = sum(value.numel() for value in tiny(fused_init=True).parameters())
-    one, four = bytes_moved(spec, (1, 3, 16, 16)), bytes_moved(spec, (1, 3, 32, 32))
+    one, four = spec.bytes_moved((1, 3, 16, 16)), spec.bytes_moved((1, 3, 32, 32))
     assert (four - 4 * weights) == 4 * (one - 4 * weights)
-    assert bytes_moved(spec, (1, 3, 16, 16), width_of_value=2) * 2 == one
+    assert spec.bytes_moved((1, 3, 16, 16), width_of_value=2) * 2 == one
 
 
 def test_figures() -> None:

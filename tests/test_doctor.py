@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aether_deploy import doctor
-from aether_deploy.engines import gpus
+from aether_deploy.artifacts import examination
+from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.targets import ComputeCapability
 from tests.helpers.commands import Ran
 from tests.helpers.engines import driver
@@ -49,7 +49,7 @@ def test_the_placeholder_by_name(call: Callable[..., Ran], tmp_path: Path, monke
 
 
 def test_a_gpu_and_what_it_takes(call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpus, "read_driver", lambda: driver(ComputeCapability(9, 0)))
+    monkeypatch.setattr(examination, "read_driver", lambda: driver(ComputeCapability(9, 0)))
     row = _rows(call("doctor", "--json"))["Test GPU"]
     assert row["detail"] == "sm90 (9.0), 24 GiB, --format tensorrt"
 
@@ -66,7 +66,7 @@ def test_a_provider_that_falls_to_the_cpu_is_found_out(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", Session)
-    (finding,) = doctor._providers()
+    (finding,) = examine_providers()
     assert not finding.works
     assert finding.detail == "does not load: ONNX Runtime fell to CPUExecutionProvider without an error"
     assert "onnxruntime-gpu" in finding.remedy

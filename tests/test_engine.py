@@ -26,13 +26,14 @@ from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import SM75, ComputeCapability, parse_gpus
 from aether_deploy.errors import EngineError
 from aether_deploy.graphs.exporter import export_onnx
-from aether_deploy.graphs.forms import Variant, in_form
-from aether_deploy.graphs.half_precision import to_half
+from aether_deploy.network.aether import fuse_aether, read_spec
+from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.definition import arch
-from aether_deploy.network.fusion import fuse_aether
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.precisions.forms import in_form
+from aether_deploy.precisions.variant import Variant
 from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES
+from tests.helpers.graphs import to_half
 from tests.helpers.networks import SAMPLE, calm, save
 
 RTX = parse_gpus(["sm86,sm89,sm120"])
@@ -55,14 +56,14 @@ def _network(name: str) -> Any:
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> OnnxFile:
     """Makes the ONNX file of a network and variant; each network is traced once for each static shape."""
     folder = tmp_path_factory.mktemp("onnx")
-    traced: dict[tuple[str, tuple[int, ...] | None], ir.Model] = {}
+    traced: dict[tuple[str, tuple[int, ...] | None], tuple[ir.Model, AetherSpec]] = {}
 
     def make(name: str, variant: Variant) -> Path:
         if (name, variant.static) not in traced:
             network = fuse_aether(_network(name))
-            spec = NetworkSpec.from_state_dict(network.state_dict())
-            traced[name, variant.static] = export_onnx(network, spec, static=variant.static)
-        model = in_form(traced[name, variant.static], variant)
+            spec = read_spec(network.state_dict())
+            traced[name, variant.static] = export_onnx(network, spec, static=variant.static), spec
+        model = in_form(*traced[name, variant.static], variant)
         if variant.precision != "fp32":
             model = to_half(model, variant.precision, io=variant.io).model
         path = folder / f"{name}_{variant.precision}_{variant.io}_{variant.ffn}.onnx"
@@ -82,9 +83,7 @@ def request(
         "tensorrt-rtx",
         profiles,
         capabilities,
-        precision=variant.precision,
-        io=variant.io,
-        ffn=variant.ffn,
+        variant=variant,
         workspace=workspace,
     )
 
@@ -144,7 +143,7 @@ class TestRefusals:
 
     def test_turing_with_matmul_in_the_build(self, onnx_file: OnnxFile, tmp_path: Path) -> None:
         # The request says conv1x1, the file has MatMul: TensorRT's own refusal.
-        claimed = dataclasses.replace(request(capabilities=(SM75,)), ffn="conv1x1")
+        claimed = request(Variant(ffn="conv1x1"), (SM75,))
         self._fails(onnx_file("sample", Variant()), claimed, tmp_path, "sm75 .* no kernel for a MatMul.*--ffn conv1x1")
 
     def test_out_of_memory_says_the_estimate(self, onnx_file: OnnxFile, tmp_path: Path) -> None:
@@ -157,7 +156,7 @@ class TestRefusals:
 
     def test_the_estimate_is_near_what_a_build_needs(self, onnx_file: OnnxFile, tmp_path: Path) -> None:
         path = onnx_file("sample", Variant())
-        spec = NetworkSpec.from_state_dict(fuse_aether(calm(**NETWORKS["sample"])).state_dict())
+        spec = read_spec(fuse_aether(calm(**NETWORKS["sample"])).state_dict())
         profile = Profile((1, 3, 32, 32), (1, 3, 256, 256), (1, 3, 540, 960))
         estimate = activation_bytes(spec, "fp32", profile.max)
         build_engine(path, tmp_path / "x.engine", request(profiles=(profile,), workspace=int(estimate / 0.95)))
@@ -173,7 +172,7 @@ class TestRefusals:
         self._fails(tmp_path / "text.onnx", request(), tmp_path, "does not parse; export it again")
 
     def test_fp32_under_the_name_of_fp16(self, onnx_file: OnnxFile, tmp_path: Path) -> None:
-        asked = dataclasses.replace(request(), precision="fp16")
+        asked = request(Variant("fp16"))
         with pytest.raises(EngineError, match="no tensor of the network is fp16"):
             build_engine(onnx_file("sample", Variant()), tmp_path / "x.engine", asked)
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from aether_deploy.artifacts import engine_file as engine_export
-from aether_deploy.artifacts import pipeline
+from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.artifacts.model import ExportOptions, Source
-from aether_deploy.artifacts.pipeline import export_model, plan
+from aether_deploy.artifacts.pipeline import export_model, plan_export
 from aether_deploy.engines import execution as engine_proof
 from aether_deploy.engines import plan as engine_plan
 from aether_deploy.engines.build import BuildRequest, build_engine
@@ -26,11 +26,12 @@ from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.files import sha256_of
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.definition import arch
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.cases import parity_cases
 from aether_deploy.proof.manifest import read_manifest
 from aether_deploy.proof.photos import parity_photos
-from aether_deploy.proof.reference import capture_reference
+from aether_deploy.proof.reference import capture_exact, capture_reference
 from aether_deploy.proof.verdict import ParityError
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES, driver, fake_path
@@ -54,7 +55,7 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     options = engine_plan.EngineOptions(
         (SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,), ("sm86,rtx40",), 4 << 30
     )
-    wanted = ExportOptions(("tensorrt-rtx",), ("fp16",), output=folder, engine=options)
+    wanted = ExportOptions(("tensorrt-rtx",), variants(("fp16",)), output=folder, engine=options)
     export_model(load_checkpoint(checkpoint), wanted)
     return folder
 
@@ -81,18 +82,19 @@ class TestRtx:
         assert manifest.artifact["sha256"] == sha256_of(engine)
         assert manifest.source["sha256"] == sha256_of(checkpoint)
         facts = manifest.engine
-        assert facts["executed"] is False
-        assert facts["flavour"] == "tensorrt-rtx"
-        assert facts["version"] == facts["header"]["version"] == manifest.tools["tensorrt_rtx"]
-        assert facts["compute_capabilities"] == facts["header"]["compute_capabilities"] == ["sm86", "sm89"]
-        assert facts["onnx"]["sha256"] == sha256_of(exported / "2x_Calm_fp16_op20.onnx")
-        assert facts["onnx"]["parity"] == source.parity
+        assert facts is not None
+        assert facts.executed is False
+        assert facts.flavour == "tensorrt-rtx"
+        assert facts.version == facts.header["version"] == manifest.tools["tensorrt_rtx"]
+        assert facts.compute_capabilities == facts.header["compute_capabilities"] == ["sm86", "sm89"]
+        assert facts.onnx["sha256"] == sha256_of(exported / "2x_Calm_fp16_op20.onnx")
+        assert facts.onnx["parity"] == source.parity
         assert source.parity is not None and source.parity["passed"]
-        (profile,) = facts["profiles"]
+        (profile,) = facts.profiles
         assert profile["max"] == [1, 3, 64, 96]
         assert profile["activation_bytes"]["max"] > profile["activation_bytes"]["opt"] > 0
-        assert facts["workspace"] == 4 << 30
-        assert facts["network"]["types"]["HALF"] > facts["network"]["types"]["FLOAT"]
+        assert facts.workspace == 4 << 30
+        assert facts.network["types"]["HALF"] > facts.network["types"]["FLOAT"]
 
     def test_inspect_needs_no_tensorrt(self, exported: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in ("tensorrt", "tensorrt_rtx", "polygraphy"):
@@ -132,21 +134,24 @@ class TestRtx:
 def test_two_formats_and_precisions_run_the_trained_network_once(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its real forward passes are counted: one a case, for four artifacts."""
-    seen: list[tuple[int, ...]] = []
+    """Its real forward passes are counted: one a case for four artifacts, and in float64 once for the fused weights."""
+    exact = capture_exact(load_checkpoint(checkpoint))
+    seen: dict[torch.dtype, list[tuple[int, ...]]] = {torch.float32: [], torch.float64: []}
     forward = arch.AetherNet.forward
 
     def counted(network: Any, x: torch.Tensor) -> torch.Tensor:
         if not network.fused_init:
-            seen.append(tuple(x.shape))
+            seen[x.dtype].append(tuple(x.shape))
         return forward(network, x)
 
     monkeypatch.setattr(arch.AetherNet, "forward", counted)
     options = engine_plan.EngineOptions((SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,), ("sm86",))
-    wanted = ExportOptions(("onnx", "tensorrt-rtx"), ("fp32", "fp16"), output=tmp_path, engine=options)
+    wanted = ExportOptions(("onnx", "tensorrt-rtx"), variants(("fp32", "fp16")), output=tmp_path, engine=options)
     made = export_model(load_checkpoint(checkpoint), wanted)
     assert [artifact.path.suffix for artifact in made] == [".onnx", ".onnx", ".engine", ".engine"]
-    assert seen == [case.lr.shape for case in parity_cases(parity_photos())]
+    assert seen[torch.float32] == [case.lr.shape for case in parity_cases(parity_photos())]
+    assert seen[torch.float64] == [case.lr.shape for case in exact.cases]
+    assert len(exact.cases) == 2
 
 
 class TestRefusals:
@@ -157,7 +162,10 @@ class TestRefusals:
         [
             (["--format", "tensorrt-rtx", "--gpu", "h100"], "TensorRT-RTX has no sm90"),
             (["--format", "tensorrt-rtx", "--gpu", "current"], "no GPU with a driver is here"),
-            (["--format", "tensorrt-rtx", "--gpu", "sm75", "--precision", "bf16"], "has no bf16"),
+            (
+                ["--format", "tensorrt-rtx", "--gpu", "sm75", "--precision", "bf16"],
+                "sm75 has no bf16; take another --precision",
+            ),
             (["--format", "tensorrt-rtx", "--max-shape", "1x4x64x64"], "has 4 channels"),
             (
                 ["--format", "tensorrt-rtx", "--min-shape", "1x3x512x512", "--opt-shape", "1x3x64x64"],
@@ -207,9 +215,9 @@ def _fake_gpu(monkeypatch: pytest.MonkeyPatch, which: str, onnx: Path, capabilit
 def source(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Source:
     """The checkpoint with its reference and its fp32 ONNX file, made once: engines are built from that file."""
     loaded = load_checkpoint(checkpoint)
-    made = Source(loaded, fuse_aether(loaded.build()), capture_reference(loaded))
-    (target,) = plan(loaded, ExportOptions(output=tmp_path_factory.mktemp("onnx")))
-    pipeline.FORMATS["onnx"](made, target)
+    made = Source(loaded, fuse_network(loaded.build(), loaded.spec), capture_reference(loaded))
+    (target,) = plan_export(loaded, ExportOptions(output=tmp_path_factory.mktemp("onnx"))).targets
+    FORMATS["onnx"].maker.export(made, target)
     return made
 
 
@@ -223,8 +231,8 @@ def onnx_copy(source: Source) -> Path:
 def _export(source: Source, kind: str, folder: Path, *gpus: str) -> Path:
     """Exports an engine as `export_model` does, without making the ONNX file again."""
     options = engine_plan.EngineOptions((SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,), gpus)
-    (target,) = plan(source.checkpoint, ExportOptions((kind,), output=folder, engine=options))
-    return pipeline.FORMATS[kind](source, target).path
+    (target,) = plan_export(source.checkpoint, ExportOptions((kind,), output=folder, engine=options)).targets
+    return FORMATS[kind].maker.export(source, target).path
 
 
 class TestPlans:
@@ -241,11 +249,13 @@ class TestPlans:
         short = ".".join(version.split(".")[:2])
         manifest = read_manifest(tmp_path / "out" / f"2x_Calm_fp32_trt{short}_sm90_max64x96.engine")
         assert manifest is not None and manifest.parity is not None
-        assert manifest.engine["executed"] is True
-        assert manifest.engine["version"] == version
-        assert manifest.engine["device"] == {"gpu": "Test GPU", "compute_capability": "sm90", "cuda": "13.0"}
-        assert [row["shape"] for row in manifest.engine["latency"]] == [[1, 3, 48, 64], [1, 3, 64, 96]]
-        assert all(0 < row["median_ms"] <= row["p99_ms"] for row in manifest.engine["latency"])
+        facts = manifest.engine
+        assert facts is not None and facts.latency is not None
+        assert facts.executed is True
+        assert facts.version == version
+        assert facts.device == {"gpu": "Test GPU", "compute_capability": "sm90", "cuda": "13.0"}
+        assert [row["shape"] for row in facts.latency] == [[1, 3, 48, 64], [1, 3, 64, 96]]
+        assert all(0 < row["median_ms"] <= row["p99_ms"] for row in facts.latency)
         cases = [case["case"] for case in manifest.parity["cases"]]
         # min, opt, max and an odd size; the batch of 2 and the single pixel are outside the profile.
         for shape in ("1x3x32x32", "1x3x48x64", "1x3x64x96", "1x3x37x53"):
@@ -300,12 +310,12 @@ def test_an_rtx_engine_on_its_gpu_keeps_its_kernels(
     assert engine.name == "2x_Calm_fp32_trtrtx1.7_sm89_max64x96.engine"
     assert engine.with_name(f"{engine.name}.cache").read_bytes().endswith(b"compiled kernels")
     manifest = read_manifest(engine)
-    assert manifest is not None and manifest.engine["executed"] is True
+    assert manifest is not None and manifest.engine is not None and manifest.engine.executed is True
 
 
 def test_planning_asks_for_no_build(checkpoint: Path) -> None:
-    (target,) = plan(load_checkpoint(checkpoint), ExportOptions(("tensorrt-rtx",), ("fp16",)))
+    (target,) = plan_export(load_checkpoint(checkpoint), ExportOptions(("tensorrt-rtx",), variants(("fp16",)))).targets
     assert target.engine is not None
     version = tensorrt_version("tensorrt-rtx")
     assert target.engine.tag == f"trtrtx{'.'.join(version.split('.')[:2])}_sm86+sm89+sm120"
-    assert target.onnx is not None and target.onnx.name == "2x_Calm_fp16_op20.onnx"
+    assert target.onnx is not None and target.onnx.path.name == "2x_Calm_fp16_op20.onnx"

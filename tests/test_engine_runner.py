@@ -11,16 +11,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from aether_deploy.artifacts.opening import open_runner
+from aether_deploy.artifacts.opening import known_file, open_artifact, open_runner
 from aether_deploy.engines.build import BuildRequest, build_engine
 from aether_deploy.engines.profiles import Profile
-from aether_deploy.engines.runner import EngineRunner, check_engine
+from aether_deploy.engines.runner import CheckedEngine, EngineRunner, check_engine
 from aether_deploy.engines.session import CACHE_SUFFIX
 from aether_deploy.engines.targets import parse_gpus
 from aether_deploy.errors import EngineError, ManifestError, OutOfMemoryError, RunnerError
-from aether_deploy.graphs.forms import Variant, onnx_model
-from aether_deploy.network.fusion import fuse_aether
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.aether import fuse_aether, read_spec
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.samples import PHOTOS
@@ -36,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real engine of two profiles with its manifest, and the ONNX file of the same name beside it."""
     folder = tmp_path_factory.mktemp("built")
     network = fuse_aether(calm(scale=2, embed_dim=16, depths=(1, 1)))
-    spec = NetworkSpec.from_state_dict(network.state_dict())
+    spec = read_spec(network.state_dict())
     engine = folder / "2x_Calm.engine"
     ir.save(onnx_model(network, spec, Variant()), engine.with_suffix(".onnx"))
     request = BuildRequest("tensorrt-rtx", (SMALL_PROFILE, LARGER_PROFILE), parse_gpus(["sm86"]))
@@ -46,8 +46,18 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source={"file": "2x_Calm.pth"},
         network=spec.as_dict(),
         parity=None,
-        precision="fp32",
-        engine={"flavour": "tensorrt-rtx", "version": result.version},
+        variant=Variant(),
+        engine=manifest.EngineRecord(
+            flavour="tensorrt-rtx",
+            version=result.version,
+            compute_capabilities=["sm86"],
+            profiles=[profile.as_dict() for profile in request.profiles],
+            workspace=None,
+            build_seconds=result.seconds,
+            network=result.network,
+            header=result.header.as_dict(),
+            onnx=manifest.describe_artifact(engine.with_suffix(".onnx"), "onnx"),
+        ),
     ).write(engine)
     return engine
 
@@ -70,11 +80,17 @@ def on_fake_gpu(engine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return engine
 
 
+def _check(engine: Path, *, trust: bool = False) -> CheckedEngine:
+    """As a file is opened: its sha256 first, then what its header and its manifest say."""
+    known = known_file(engine, trust=trust)
+    return check_engine(known.path, known.manifest, trust=trust)
+
+
 class TestChecks:
     """Before TensorRT sees a byte."""
 
     def test_the_file_that_was_built(self, engine: Path) -> None:
-        checked = check_engine(engine)
+        checked = _check(engine)
         assert checked.flavour == "tensorrt-rtx"
         assert checked.manifest is not None
 
@@ -82,32 +98,41 @@ class TestChecks:
         data = bytearray(engine.read_bytes())
         data[len(data) // 2] ^= 1
         engine.write_bytes(data)
-        with pytest.raises(ManifestError, match="not the file that was proved"):
-            check_engine(engine)
-        assert check_engine(engine, trust=True).manifest is not None
+        for refuse in (known_file, open_artifact, open_runner):
+            with pytest.raises(ManifestError, match="not the file that was proved"):
+                refuse(engine)
+        assert _check(engine, trust=True).manifest is not None
 
     def test_cut_off(self, engine: Path) -> None:
         engine.write_bytes(engine.read_bytes()[:1000])
         with pytest.raises(EngineError, match="cut off"):
-            check_engine(engine, trust=True)
+            _check(engine, trust=True)
 
     def test_no_manifest(self, engine: Path) -> None:
         manifest.manifest_path(engine).unlink()
         with pytest.raises(EngineError, match=r"nobody vouches for it, and an engine is code; .*--trust"):
-            check_engine(engine)
-        assert check_engine(engine, trust=True).manifest is None
+            _check(engine)
+        assert _check(engine, trust=True).manifest is None
+
+    def test_the_manifest_of_something_else(self, engine: Path) -> None:
+        path = manifest.manifest_path(engine)
+        written = json.loads(path.read_text())
+        del written["engine"]
+        path.write_text(json.dumps(written))
+        with pytest.raises(EngineError, match="its manifest is not that of an engine"):
+            _check(engine)
 
     def test_another_version(self, engine: Path) -> None:
         path = manifest.manifest_path(engine)
         path.write_text(path.read_text().replace('"version": "1.7', '"version": "1.6'))
         with pytest.raises(EngineError, match=r"built by TensorRT-RTX 1\.6.*, installed is 1\.7.*export it again"):
-            check_engine(engine)
+            _check(engine)
 
     def test_another_flavour(self, engine: Path) -> None:
         path = manifest.manifest_path(engine)
         path.write_text(path.read_text().replace('"flavour": "tensorrt-rtx"', '"flavour": "tensorrt-xyz"'))
         with pytest.raises(EngineError, match="flavour 'tensorrt-xyz'; expected tensorrt or tensorrt-rtx"):
-            check_engine(engine)
+            _check(engine)
 
 
 class TestRefusedByTensorrt:
@@ -126,7 +151,7 @@ class TestRefusedByTensorrt:
         size = engine.stat().st_size
         engine.write_bytes(engine.read_bytes()[:36].ljust(size, b"\0"))
         with pytest.raises(EngineError, match="no engine of this TensorRT, or a damaged one"):
-            EngineRunner(engine, trust=True)
+            EngineRunner(engine, manifest.read_manifest(engine), trust=True)
 
 
 def test_an_engine_is_not_run_where_it_was_not_asked_to(engine: Path, tmp_path: Path, call: Callable[..., Ran]) -> None:
@@ -157,7 +182,7 @@ class TestRuns:
         runner.close()
 
     def test_outside_the_profiles(self, on_fake_gpu: Path) -> None:
-        runner = EngineRunner(on_fake_gpu, cache=False)
+        runner = EngineRunner(on_fake_gpu, manifest.read_manifest(on_fake_gpu), cache=False)
         for shape in ((1, 3, 16, 64), (2, 3, 48, 64), (1, 3, 1080, 1920)):
             with pytest.raises(RunnerError, match=r"is outside its profiles .* --tile"):
                 runner.run(np.zeros(shape, np.float32))
@@ -197,7 +222,7 @@ class TestRuns:
         assert (tmp_path / "out.png").is_file()
 
     def test_measured(self, on_fake_gpu: Path) -> None:
-        runner = EngineRunner(on_fake_gpu, cache=False)
+        runner = EngineRunner(on_fake_gpu, manifest.read_manifest(on_fake_gpu), cache=False)
         measured = runner.measure((1, 3, 48, 64), 5)
         assert measured["runs"] == 5
         assert 0 < measured["median_ms"] <= measured["p99_ms"]
@@ -205,7 +230,7 @@ class TestRuns:
 
     def test_without_a_manifest_the_scale_is_measured(self, on_fake_gpu: Path) -> None:
         manifest.manifest_path(on_fake_gpu).unlink()
-        runner = EngineRunner(on_fake_gpu, trust=True, cache=False)
+        runner = EngineRunner(on_fake_gpu, manifest.read_manifest(on_fake_gpu), trust=True, cache=False)
         assert runner.scale == 2
         runner.close()
 
@@ -214,7 +239,7 @@ class TestRuns:
         kept = b"compiled kernels"
 
         def used() -> bytes:
-            runner = EngineRunner(on_fake_gpu)
+            runner = EngineRunner(on_fake_gpu, manifest.read_manifest(on_fake_gpu))
             runner.run(np.zeros((1, 3, 32, 32), np.float32))
             log = runner._process.log()
             runner.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -14,17 +15,22 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from aether_deploy.artifacts import onnx_file as onnx_proof
 from aether_deploy.artifacts import pipeline
 from aether_deploy.artifacts.model import Artifact, ExportOptions
 from aether_deploy.errors import ExportError
 from aether_deploy.files import sha256_of
-from aether_deploy.graphs.exporter import OPSETS, export_onnx, save_onnx
+from aether_deploy.graphs import exporter
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.graphs.opsets import OPSETS
+from aether_deploy.network.aether import read_spec
+from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions import forms
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import read_manifest
 from tests.helpers.commands import Ran, error_line
+from tests.helpers.files import insert_casts
 from tests.helpers.networks import SAMPLE, save, source_file, tiny
 
 
@@ -69,7 +75,7 @@ class TestFile:
         metadata = {item.key: item.value for item in onnx.load(exported.path).metadata_props}
         assert metadata["aether_deploy.source.sha256"] == sha256_of(SAMPLE)
         assert metadata["aether_deploy.precision"] == "fp32"
-        spec = NetworkSpec.from_dict(json.loads(metadata["aether_deploy.network"]))
+        spec = AetherSpec.from_dict(json.loads(metadata["aether_deploy.network"]))
         assert spec == load_checkpoint(SAMPLE).spec.as_fused()
 
     def test_manifest(self, exported: Artifact) -> None:
@@ -85,7 +91,7 @@ class TestFile:
         assert manifest.source["form"] == "unfused"
         assert manifest.parity is not None
         assert manifest.parity["passed"]
-        assert manifest.opset == 20
+        assert manifest.variant.opset == 20
 
     @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (1, 3, 31, 50), (2, 3, 17, 40), (3, 3, 2, 1)])
     def test_runs_at_any_size_as_the_trained_network(self, exported: Artifact, shape: tuple[int, ...]) -> None:
@@ -206,11 +212,27 @@ def test_usage_errors(call: Callable[..., Ran], checkpoint_file: Path, words: tu
 
 
 def test_library_errors_say_what_is_expected() -> None:
-    spec = NetworkSpec.from_state_dict(tiny().state_dict())
+    spec = read_spec(tiny().state_dict())
     with pytest.raises(ExportError, match="17 to 23"):
         export_onnx(tiny(), spec, opset=16)
     with pytest.raises(ExportError, match="Nx3xHxW"):
         export_onnx(tiny(), spec, static=(1, 4, 8, 8))
+    with pytest.raises(ExportError, match="opset 99; expected 17 to 23"):
+        Variant(opset=99)
+
+
+def test_a_format_that_is_not_there_is_refused_before_anything_is_run(
+    checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = load_checkpoint(checkpoint_file)
+    for name in ("capture_reference", "fuse_network"):
+        monkeypatch.setattr(pipeline, name, lambda *_, **__: pytest.fail("something was run"))
+    for formats in (("ncnn",), ("onnx", "ncnn")):
+        with pytest.raises(ExportError, match="format 'ncnn'; expected onnx, tensorrt, tensorrt-rtx"):
+            pipeline.plan_export(checkpoint, ExportOptions(formats=formats))
+        with pytest.raises(ExportError, match="format 'ncnn'"):
+            pipeline.export_model(checkpoint, ExportOptions(formats=formats))
+    assert list(checkpoint_file.parent.iterdir()) == [checkpoint_file]
 
 
 def _eps(network: Any) -> Any:
@@ -244,29 +266,79 @@ def _tanh_gelu(network: Any) -> Any:
     return network
 
 
-@pytest.mark.parametrize("wrong", [_eps, _swap, _shift, _forget_bias, _tanh_gelu])
+def _half_kernels(network: Any) -> Any:
+    weight = network.layers[0][0].conv.fused_conv.weight
+    weight.data = weight.data.half().float()
+    return network
+
+
+def _thousandth(network: Any) -> Any:
+    weight = network.layers[0][0].conv.fused_conv.weight.data.view(-1)
+    weight[weight.abs().argmax()] *= 1.001
+    return network
+
+
+WRONG = [_eps, _swap, _shift, _forget_bias, _tanh_gelu]
+Wrong = Callable[[Any], Any]
+
+
+def _damage_fusing(monkeypatch: pytest.MonkeyPatch, wrong: Wrong) -> None:
+    """What comes of fusing is another network."""
+    monkeypatch.setattr(pipeline, "fuse_network", lambda network, spec: wrong(fuse_network(network, spec)))
+
+
+def _damage_the_graph(monkeypatch: pytest.MonkeyPatch, wrong: Wrong) -> None:
+    """The fused network is right, and what is exported is another one."""
+
+    def export(network: Any, spec: Any, **how: Any) -> Any:
+        return export_onnx(wrong(copy.deepcopy(network)), spec, **how)
+
+    monkeypatch.setattr(forms, "export_onnx", export)
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, _half_kernels, _thousandth])
 @pytest.mark.parametrize("trained", [False, True], ids=["random", "sample"])
 def test_the_gate_closes(
-    tmp_path: Path,
-    call: Callable[..., Ran],
-    monkeypatch: pytest.MonkeyPatch,
-    wrong: Callable[[Any], Any],
-    trained: bool,
+    tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, wrong: Wrong, trained: bool
 ) -> None:
+    """In float64, where one block in fp16 and one weight that is off by a thousandth show too."""
     source = source_file(tmp_path, trained=trained)
-    monkeypatch.setattr(pipeline, "fuse_aether", lambda network: wrong(fuse_aether(network)))
+    _damage_fusing(monkeypatch, wrong)
     ran = call("export", source, "--json")
     assert ran.code == 3
-    assert "is not the network as it was trained" in error_line(ran)
+    assert "in float64 is not the network as it was trained" in error_line(ran)
+    assert ran.json["parity"]["gate"] == "fp64"
+    assert not ran.json["parity"]["passed"]
     assert list(tmp_path.iterdir()) == [source]
 
 
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("trained", [False, True], ids=["random", "sample"])
+def test_the_gate_of_the_file_closes(
+    tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, wrong: Wrong, trained: bool
+) -> None:
+    """Fusing was right, the graph is not."""
+    source = source_file(tmp_path, trained=trained)
+    _damage_the_graph(monkeypatch, wrong)
+    ran = call("export", source, "--json")
+    assert ran.code == 3
+    assert "2x_net_fp32_op20.onnx is not the network as it was trained" in error_line(ran)
+    assert ran.json["parity"]["gate"] == "fp32"
+    assert not ran.json["parity"]["passed"]
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("damage", [_damage_fusing, _damage_the_graph])
 def test_an_earlier_export_survives_a_failed_one(
-    tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    call: Callable[..., Ran],
+    checkpoint_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[pytest.MonkeyPatch, Wrong], None],
 ) -> None:
     assert call("export", checkpoint_file).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr(pipeline, "fuse_aether", lambda network: _swap(fuse_aether(network)))
+    damage(monkeypatch, _swap)
     assert call("export", checkpoint_file).code == 3
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -285,6 +357,26 @@ def test_the_shipped_file_is_what_is_proved(
         tensor.raw_data = values.tobytes()
         onnx.save(proto, path)
 
-    monkeypatch.setattr(onnx_proof, "save_onnx", damaged)
-    assert call("export", checkpoint_file).code == 3
+    monkeypatch.setattr(exporter, "save_onnx", damaged)
+    ran = call("export", checkpoint_file)
+    assert ran.code == 3
+    assert "2x_Tiny_fp32_op20.onnx is not the network as it was trained" in error_line(ran)
     assert list(tmp_path.iterdir()) == [checkpoint_file]
+
+
+def test_a_file_in_fp32_has_no_half_precision_inside(
+    tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime's CPU provider drops a pair of Casts around an operator, so running it there would prove nothing."""
+
+    def damaged(model: Any, path: Path) -> None:
+        save_onnx(model, path)
+        insert_casts(path)
+
+    monkeypatch.setattr(exporter, "save_onnx", damaged)
+    ran = call("export", checkpoint_file)
+    assert ran.code == 1
+    assert "2x_Tiny_fp32_op20.onnx: 2 Casts in an fp32 graph" in error_line(ran)
+    assert list(tmp_path.iterdir()) == [checkpoint_file]
+    with pytest.raises(ExportError, match="2 Casts in an fp32 graph"):
+        pipeline.export_model(checkpoint_file)

@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.exporter import OPSETS, save_onnx
-from aether_deploy.graphs.forms import Variant
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.graphs.opsets import OPSETS
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from tests.helpers.graphs import tiny_graph, with_fewer_copies, with_ffn
 

@@ -10,8 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from aether_deploy.arrays import Array
-from aether_deploy.graphs.exporter import OPSETS, export_onnx, save_onnx
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.graphs.opsets import OPSETS
+from aether_deploy.network.aether import read_spec
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from tests.helpers.graphs import tiny_graph, with_ffn, with_folded_norms
 from tests.helpers.networks import tiny
@@ -46,7 +47,7 @@ def test_large_scales_and_biases(tmp_path: Path) -> None:
     for name, parameter in network.named_parameters():
         if "norm.weight" in name or "fc1_main.bias" in name:
             parameter.data *= 30
-    given = export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()))
+    given = export_onnx(network, read_spec(network.state_dict()))
     lr = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
     expected, actual = (_outputs(model, tmp_path / "x.onnx", lr) for model in (given, with_folded_norms(given)))
     assert np.abs(expected - actual).max() < 1e-5 * np.abs(expected).max()

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from aether_deploy import fuse as fuse_module
-from aether_deploy.errors import ReparameterizationError
+from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
+from aether_deploy.artifacts.opening import known_file
+from aether_deploy.errors import ManifestError, ReparameterizationError
 from aether_deploy.files import sha256_of
+from aether_deploy.network import aether_spec
+from aether_deploy.network.aether import fuse_aether
+from aether_deploy.network.aether_spec import fuse_state_dict
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether, fuse_state_dict, merge_branches
-from aether_deploy.proof.manifest import read_manifest
+from aether_deploy.network.fusion import merge_branches
+from aether_deploy.proof.manifest import manifest_path, read_manifest
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import save, source_file, tiny
 
@@ -107,6 +112,66 @@ def test_fusing_a_fused_one_says_so_and_copies(tmp_path: Path, call: Callable[..
     assert call("fuse", source, "-o", source).code == 0
 
 
+def test_a_copy_over_an_artifact_takes_its_own_manifest_along(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """What was there before leaves nothing that contradicts the copy."""
+    source, old, new = (tmp_path / f"{name}.pth" for name in ("net", "old", "new"))
+    assert call("fuse", save(tiny(depths=(1, 1)), source), "-o", old).code == 0
+    assert call("fuse", save(tiny(), source), "-o", new).code == 0
+    assert call("fuse", new, "-o", old).code == 0
+    assert old.read_bytes() == new.read_bytes()
+    assert known_file(old).matches
+    ours, theirs = read_manifest(old), read_manifest(new)
+    assert ours is not None and theirs is not None
+    assert ours == dataclasses.replace(theirs, artifact={**theirs.artifact, "file": "old.pth"})
+    assert call("inspect", old, "--json").json["manifest"] == "sha256 matches"
+    assert call("parity", new, old).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.pth",
+        "new.pth",
+        "new.pth.json",
+        "old.pth",
+        "old.pth.json",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_copy_without_a_manifest_removes_the_one_of_what_it_replaces(
+    tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, suffix: str
+) -> None:
+    target = tmp_path / f"target{suffix}"
+    assert call("fuse", checkpoint_file, "-o", target).code == 0
+    assert manifest_path(target).is_file()
+    source = save(tiny(fused_init=True, depths=(1, 1)), tmp_path / "source.pth")
+    ran = call("fuse", source, "-o", target)
+    assert ran.code == 0, ran.err
+    assert not manifest_path(target).exists()
+    assert known_file(target).manifest is None
+    assert call("parity", source, target).code == 0
+
+
+def test_a_manifest_of_another_file_is_not_taken_along(
+    tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path
+) -> None:
+    source = tmp_path / "source.pth"
+    assert call("fuse", checkpoint_file, "-o", source).code == 0
+    save(tiny(fused_init=True, depths=(1, 1)), source)
+    with pytest.raises(ManifestError, match="not the file that was proved"):
+        known_file(source)
+    assert call("fuse", source, "-o", tmp_path / "copy.pth").code == 0
+    assert known_file(tmp_path / "copy.pth").manifest is None
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_twice_is_byte_identical_whatever_the_file_is_called(
+    tmp_path: Path, checkpoint_file: Path, suffix: str
+) -> None:
+    first, second = (
+        fuse_checkpoint(checkpoint_file, tmp_path / name / f"{name}{suffix}").output.read_bytes()
+        for name in ("one", "another")
+    )
+    assert first == second
+
+
 def test_never_replaces_its_input(call: Callable[..., Ran], checkpoint_file: Path) -> None:
     before = checkpoint_file.read_bytes()
     ran = call("fuse", checkpoint_file, "-o", checkpoint_file)
@@ -153,7 +218,27 @@ def _nudge_a_weight(state: State) -> State:
     return fused
 
 
-WRONG = [_drop_small_kernel, _shift_small_kernel, _forget_a_bias, _swap_gate_and_main, _nudge_a_weight]
+def _half_kernels(state: State) -> State:
+    fused, key = fuse_state_dict(state), f"{BLOCK}.conv.fused_conv.weight"
+    return {**fused, key: fused[key].half().float()}
+
+
+def _a_thousandth_more(state: State) -> State:
+    fused = fuse_state_dict(state)
+    weight = fused[f"{BLOCK}.conv.fused_conv.weight"].view(-1)
+    weight[weight.abs().argmax()] *= 1.001
+    return fused
+
+
+WRONG = [
+    _drop_small_kernel,
+    _shift_small_kernel,
+    _forget_a_bias,
+    _swap_gate_and_main,
+    _nudge_a_weight,
+    _half_kernels,
+    _a_thousandth_more,
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -166,9 +251,10 @@ def test_the_gate_closes(
     trained: bool,
 ) -> None:
     source = source_file(tmp_path, trained=trained)
-    monkeypatch.setattr(fuse_module, "fuse_state_dict", wrong)
+    monkeypatch.setattr(aether_spec, "fuse_state_dict", wrong)
     ran = call("fuse", source, "--json")
     assert ran.code == 3
-    assert "is not the network as it was trained" in error_line(ran)
+    assert "in float64 is not the network as it was trained" in error_line(ran)
+    assert ran.json["parity"]["gate"] == "fp64"
     assert not ran.json["parity"]["passed"]
     assert list(tmp_path.iterdir()) == [source]

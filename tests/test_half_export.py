@@ -18,16 +18,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from aether_deploy.artifacts.onnx_file import describe_step
+from aether_deploy.artifacts.onnx_proof import describe_step
 from aether_deploy.cli.app import main
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs import forms as variants
-from aether_deploy.graphs import half_precision as precision
-from aether_deploy.graphs.forms import Variant, onnx_model
-from aether_deploy.graphs.half_precision import POLICIES
+from aether_deploy.graphs import half_precision
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions import forms
+from aether_deploy.precisions.choices import POLICIES
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
+from aether_deploy.proof.cases import parity_cases
 from aether_deploy.proof.manifest import read_manifest
+from aether_deploy.proof.photos import parity_photos
 from aether_deploy.proof.tolerances import TOLERANCES
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import SAMPLE, save, tiny
@@ -85,11 +88,13 @@ class TestSample:
 
     def test_half_a_level_and_70_db(self, exported: dict[str, Any]) -> None:
         parity = exported["fp16"]["parity"]
-        assert parity["tolerance"] == {"max_abs": 0.5 / 255, "mean_abs": 3.2e-4, "min_psnr": 70, "drawn": 2}
+        limits = {"max_abs": 0.5 / 255, "mean_abs": 3.2e-4, "min_psnr": 70, "drawn": 2, "relative": False}
+        assert parity["tolerance"] == limits
         assert parity["passed"]
         # Far inside on photos: a policy that quietly lost its islands would show.
         photos = [case for case in parity["cases"] if case["case"].startswith(PHOTO_NAMES)]
-        assert len(photos) == len(PHOTO_NAMES)
+        # One of them a second time, its values beyond [0, 1].
+        assert len(photos) == len(PHOTO_NAMES) + 1
         assert max(case["max_abs"] for case in photos) < 0.25 / 255
         assert min(case["psnr"] for case in photos) > 75
 
@@ -123,7 +128,10 @@ class TestSample:
         for name, artifact in exported.items():
             manifest = read_manifest(artifact["path"])
             assert manifest is not None
-            assert (manifest.precision, manifest.io, manifest.ffn) == (name, "fp32", "linear")
+            variant = manifest.variant
+            assert (variant.precision, variant.io, variant.ffn) == (name, "fp32", "linear")
+            written = json.loads(Path(f"{artifact['path']}.json").read_text())
+            assert (written["precision"], written["io"], written["ffn"]) == (name, "fp32", "linear")
             assert manifest.fp32_islands == artifact["fp32_islands"]
             assert manifest.activations == artifact["activations"]
             metadata = {item.key: item.value for item in onnx.load(artifact["path"]).metadata_props}
@@ -163,7 +171,7 @@ def test_each_policy_by_the_command(
     assert artifact["fp32_islands"]["policy"] == artifact["fp32_islands"]["asked"] == policy
     manifest = read_manifest(path)
     assert manifest is not None
-    assert (manifest.io, manifest.ffn) == (io, ffn)
+    assert (manifest.variant.io, manifest.variant.ffn) == (io, ffn)
 
     onnx.checker.check_model(str(path), full_check=True)
     assert _infer_at_16_pixels(path) == [1, 3, 32, 32]
@@ -246,26 +254,28 @@ class TestWrongPasses:
         source = tmp_path / "net.pth"
         source.write_bytes(SAMPLE.read_bytes())
 
-        def wrong(*args: Any, **options: Any) -> precision.Conversion:
-            conversion = precision.to_half(*args, **options)
+        to_half = half_precision.to_half
+
+        def wrong(*args: Any, **options: Any) -> half_precision.Conversion:
+            conversion = to_half(*args, **options)
             _scale_output(conversion.model.graph, factor)
             return conversion
 
-        monkeypatch.setattr(variants, "to_half", wrong)
+        monkeypatch.setattr(half_precision, "to_half", wrong)
         assert "fp16_op20_islands-all-norms.onnx is not" in self._refused(call, source, "--islands", "all-norms")
 
     def test_norm_casts_dropped_on_large_activations(
         self, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = scaled_sample(tmp_path / "net.pth", 1000)
-        monkeypatch.setitem(precision.POLICIES, "default", POLICIES["tail"])
+        monkeypatch.setitem(POLICIES, "default", POLICIES["tail"])
         assert "overflows fp16 inside" in self._refused(call, source)
 
     def test_a_graph_without_types_of_its_own(
         self, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, checkpoint_file: Path
     ) -> None:
         """Casts left out altogether: the pass itself refuses, before anything is measured."""
-        monkeypatch.setattr(precision, "_insert_casts", lambda _graph, _types: None)
+        monkeypatch.setattr(half_precision, "_insert_casts", lambda _graph, _types: None)
         ran = call("export", checkpoint_file, "--precision", "fp16")
         assert ran.code == 1
         assert "not strongly typed" in error_line(ran)
@@ -278,27 +288,33 @@ class TestWrongPasses:
         source = tmp_path / "net.pth"
         source.write_bytes(SAMPLE.read_bytes())
 
+        fp32_model = forms.fp32_model
+
         def wrong(*args: Any) -> ir.Model:
-            graph = variants.fp32_model(*args)
+            graph = fp32_model(*args)
             for node in graph.graph:
                 if node.op_type == "LayerNormalization":
                     node.attributes["epsilon"] = ir.AttrFloat32("epsilon", 1e-5)
             return graph
 
-        monkeypatch.setattr("aether_deploy.artifacts.onnx_file.fp32_model", wrong)
+        monkeypatch.setattr(forms, "fp32_model", wrong)
         assert "before rounding, is not the network" in self._refused(call, source)
 
 
 def test_twice_is_byte_identical_from_one_reference_each(
     tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    cases = len(parity_cases(parity_photos()))
     for folder in ("a", "b"):
         options = ("--precision", "fp16", "--precision", "bf16", "--ffn", "conv1x1", "-o", tmp_path / folder)
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="aether_deploy"):
             assert call("export", checkpoint_file, *options).code == 0
-        captured = [record for record in caplog.records if record.getMessage().startswith("reference 1/")]
-        assert len(captured) == 1
+        captured = [
+            text for text in map(logging.LogRecord.getMessage, caplog.records) if text.startswith("reference 1/")
+        ]
+        # In float32 for both files, and two cases in float64 for the fused weights of both.
+        assert [text.partition(":")[0] for text in captured] == [f"reference 1/{count}" for count in (cases, 2)]
     for name in ("2x_Tiny_fp16_op20_ffn1x1.onnx", "2x_Tiny_bf16_op22_ffn1x1.onnx"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -359,11 +375,13 @@ class TestRefusals:
 
 
 class TestLibrary:
-    """`variants.onnx_model`, for who wants the model without a file."""
+    """`forms.onnx_model`, for who wants the model without a file."""
 
     def test_it_is_what_the_pipeline_ships(self, exported: dict[str, Any]) -> None:
         checkpoint = load_checkpoint(SAMPLE)
-        model = onnx_model(fuse_aether(checkpoint.build()), checkpoint.spec.as_fused(), Variant("fp16"))
+        model = onnx_model(
+            fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused(), Variant("fp16")
+        )
         shipped = onnx.load(exported["fp16"]["path"])
         assert ir.to_proto(model).graph.SerializeToString() == shipped.graph.SerializeToString()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,21 @@ import onnx_ir as ir
 import pytest
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.half_precision import POLICIES, HalfPrecision, to_half
-from aether_deploy.graphs.types import HALF, IO, tensor_types
-from tests.helpers.graphs import tiny_graph, with_ffn, with_weight
+from aether_deploy.graphs.half_precision import Conversion, HalfPrecision
+from aether_deploy.graphs.types import tensor_types
+from aether_deploy.network.family import Roles
+from aether_deploy.precisions.choices import IO, POLICIES
+from aether_deploy.precisions.variant import Variant
+from tests.helpers.graphs import tiny_graph, to_half, with_ffn, with_weight
 
 FLOAT, FLOAT16, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
+
+HALF = ("fp16", "bf16")
+
+
+def fp16_pass(io: ir.DataType = FLOAT) -> HalfPrecision:
+    """The pass itself, with the default islands."""
+    return HalfPrecision(FLOAT16, roles=Roles(), kept=POLICIES["default"], io=io)
 
 
 @pytest.fixture
@@ -127,7 +138,7 @@ class TestWeightLoss:
             to_half(with_weight(model, self.NAME, self._large), "fp16")
 
     def test_overflow_is_counted_by_the_pass(self, model: ir.Model) -> None:
-        result = HalfPrecision("fp16").call(with_weight(model, self.NAME, self._large))
+        result = fp16_pass().call(with_weight(model, self.NAME, self._large))
         assert (result.weights.overflow, result.weights.underflow, result.weights.worst) == (2, 0, self.NAME)
         stored = result.model.graph.initializers[self.NAME].const_value
         assert stored is not None
@@ -166,14 +177,21 @@ class TestRequires:
             to_half(two, "fp16")
 
     def test_opset_without_bfloat16_convolutions(self) -> None:
-        with pytest.raises(ExportError, match="--opset 22"):
-            to_half(tiny_graph(20), "bf16")
+        with pytest.raises(ExportError, match="opset 20 has no bf16 convolution; give --opset 22 or above"):
+            Variant("bf16", opset=20)
 
-    @pytest.mark.parametrize("wrong", [("int8", "fp32", "none"), ("fp16", "bf16", "none"), ("fp16", "fp32", "some")])
-    def test_values(self, wrong: tuple[str, str, str]) -> None:
+    @pytest.mark.parametrize(
+        ("wrong", "said"),
+        [
+            (("int8", "fp32", "none"), "precision 'int8'; expected fp32, fp16, bf16"),
+            (("fp16", "bf16", "none"), "io 'bf16'; expected fp32, fp16"),
+            (("fp16", "fp32", "some"), "islands 'some'; expected none, tail, all-norms, default, auto"),
+        ],
+    )
+    def test_values(self, wrong: tuple[str, str, str], said: str) -> None:
         precision, io, islands = wrong
-        with pytest.raises(ExportError, match="expected fp16 or bf16"):
-            HalfPrecision(precision, io=io, islands=islands)
+        with pytest.raises(ExportError, match=said):
+            Variant(precision, io=io, islands=islands)
 
 
 class TestEnsures:
@@ -186,17 +204,165 @@ class TestEnsures:
         assert source is not None
         cast.outputs[0].replace_all_uses_with(source)
         with pytest.raises(ir.passes.PostconditionError, match="mixes FLOAT, FLOAT16"):
-            HalfPrecision("fp16").ensures(mixed)
+            fp16_pass().ensures(mixed)
 
     def test_other_ends(self, model: ir.Model) -> None:
         with pytest.raises(ir.passes.PostconditionError, match="not FLOAT16"):
-            HalfPrecision("fp16", io="fp16").ensures(to_half(model, "fp16").model)
+            fp16_pass(FLOAT16).ensures(to_half(model, "fp16").model)
 
     def test_an_output_declared_otherwise(self, model: ir.Model) -> None:
         wrong = to_half(model, "fp16").model
         wrong.graph.outputs[0].type = ir.TensorType(FLOAT16)
         with pytest.raises(ExportError, match="declared FLOAT16, but computed in FLOAT"):
             tensor_types(wrong.graph)
+
+
+# (the graph in half precision, the fp32 graph) -> the former changed.
+Damage = Callable[[ir.Graph, ir.Graph], None]
+
+KERNEL = "layers.1.0.conv.fused_conv.weight"
+
+
+def _array(graph: ir.Graph, name: str) -> Any:
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def _first(graph: ir.Graph, op: str) -> ir.Node:
+    return next(node for node in graph if node.op_type == op)
+
+
+def _store(graph: ir.Graph, name: str, array: Any) -> None:
+    """Another value in the type that the initializer has."""
+    value = graph.initializers[name]
+    assert value.dtype is not None
+    value.const_value = ir.Tensor(array.astype(value.dtype.numpy()), dtype=value.dtype, name=name)
+
+
+def _truncated(half: ir.Graph, exact: ir.Graph) -> None:
+    for name, value in half.initializers.items():
+        if value.dtype == FLOAT16:
+            before, after = _array(exact, name), _array(half, name)
+            beyond = np.abs(after.astype(np.float32)) > np.abs(before)
+            _store(half, name, np.where(beyond, np.nextafter(after, np.float16(0)), after))
+
+
+def _through_bf16(half: ir.Graph, exact: ir.Graph) -> None:
+    _store(half, KERNEL, _array(exact, KERNEL).astype(BFLOAT16.numpy()).astype(np.float32))
+
+
+def _larger(half: ir.Graph, exact: ir.Graph) -> None:
+    _store(half, KERNEL, _array(exact, KERNEL) * 1.03)
+
+
+def _one_bit_in_an_island(half: ir.Graph, exact: ir.Graph) -> None:
+    array = _array(exact, "conv_last.bias").copy()
+    array[0] = np.nextafter(array[0], np.float32(1))
+    _store(half, "conv_last.bias", array)
+
+
+def _renamed(half: ir.Graph, _exact: ir.Graph) -> None:
+    half.initializers[KERNEL].name = "other.weight"
+
+
+def _exchanged(half: ir.Graph, _exact: ir.Graph) -> None:
+    first, second = (half.initializers[f"layers.1.{block}.conv.fused_conv.weight"] for block in (0, 1))
+    first.replace_all_uses_with(second)
+
+
+def _tanh(half: ir.Graph, _exact: ir.Graph) -> None:
+    _first(half, "Gelu").attributes["approximate"] = ir.AttrString("approximate", "tanh")
+
+
+def _epsilon(half: ir.Graph, _exact: ir.Graph) -> None:
+    _first(half, "LayerNormalization").attributes["epsilon"] = ir.AttrFloat32("epsilon", 1e-5)
+
+
+def _another_operator(half: ir.Graph, _exact: ir.Graph) -> None:
+    _first(half, "LeakyRelu").op_type = "Elu"
+
+
+def _one_operator_less(half: ir.Graph, _exact: ir.Graph) -> None:
+    node = _first(half, "LeakyRelu")
+    before = node.inputs[0]
+    assert before is not None
+    node.outputs[0].replace_all_uses_with(before)
+    half.remove(node, safe=True)
+
+
+def _another_input(half: ir.Graph, _exact: ir.Graph) -> None:
+    *_, residual, _mean = (node for node in half if node.op_type == "Add")
+    residual.replace_input_with(1, residual.inputs[0])
+
+
+def _rounded_twice(half: ir.Graph, _exact: ir.Graph) -> None:
+    """What a convolution gives goes through bf16 on its way."""
+    conv = _first(half, "Conv")
+    there = ir.node("Cast", [conv.outputs[0]], {"to": BFLOAT16.value})
+    back = ir.node("Cast", [there.outputs[0]], {"to": FLOAT16.value})
+    there.outputs[0].name, back.outputs[0].name = "there", "back"
+    conv.outputs[0].replace_all_uses_with(back.outputs[0])
+    there.replace_input_with(0, conv.outputs[0])
+    half.insert_after(conv, [there, back])
+
+
+class TestOnlyRounded:
+    """What no gate on outputs can see: a graph in half precision is the fp32 graph, rounded, and nothing else."""
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (_truncated, r"^\S+\.(weight|bias) is not the fp32 graph's value, rounded to FLOAT16"),
+            (_through_bf16, f"^{KERNEL} is not the fp32 graph's value, rounded to FLOAT16"),
+            (_larger, f"^{KERNEL} is not the fp32 graph's value, rounded to FLOAT16"),
+            (_one_bit_in_an_island, "^conv_last.bias is not the fp32 graph's value, rounded to FLOAT$"),
+            (_renamed, rf"differs from the fp32 one: initializer ({KERNEL}|other\.weight)$"),
+            (_exchanged, r"^Conv \S+ is not the fp32 graph's Conv \S+$"),
+            (_tanh, r"^Gelu \S+ is not the fp32 graph's Gelu \S+$"),
+            (_epsilon, r"^LayerNormalization \S+ is not the fp32 graph's LayerNormalization \S+$"),
+            (_another_operator, r"^Elu \S+ is not the fp32 graph's LeakyRelu \S+$"),
+            (_one_operator_less, r"^the half-precision graph has \d+ operators, the fp32 one \d+$"),
+            (_another_input, r"^Add \S+ is not the fp32 graph's Add \S+$"),
+            (_rounded_twice, r"\b(there|back)\b"),
+        ],
+    )
+    def test_a_conversion_that_does_more(
+        self, model: ir.Model, monkeypatch: pytest.MonkeyPatch, damage: Damage, said: str
+    ) -> None:
+        convert = HalfPrecision.call
+
+        def wrong(self: HalfPrecision, given: ir.Model) -> Conversion:
+            conversion = convert(self, given)
+            damage(conversion.model.graph, given.graph)
+            return conversion
+
+        assert to_half(model).casts == 10
+        monkeypatch.setattr(HalfPrecision, "call", wrong)
+        with pytest.raises(ExportError, match=said):
+            to_half(model)
+
+    @pytest.mark.parametrize(
+        ("asked", "made", "said"),
+        [
+            ("default", "none", r"^Sub \S+ computes in FLOAT16, FLOAT was asked for"),
+            ("default", "tail", r"^Sub \S+ computes in FLOAT16, FLOAT was asked for"),
+            ("all-norms", "tail", r"^LayerNormalization \S+ computes in FLOAT16, FLOAT was asked for"),
+            ("tail", "all-norms", r"^LayerNormalization \S+ computes in FLOAT, FLOAT16 was asked for"),
+            ("none", "default", r"^Sub \S+ computes in FLOAT, FLOAT16 was asked for"),
+        ],
+    )
+    def test_other_islands_than_were_asked_for(
+        self, model: ir.Model, monkeypatch: pytest.MonkeyPatch, asked: str, made: str, said: str
+    ) -> None:
+        convert = HalfPrecision.call
+
+        def wrong(self: HalfPrecision, given: ir.Model) -> Conversion:
+            return convert(HalfPrecision(self.half, roles=self.roles, kept=POLICIES[made], io=self.io), given)
+
+        monkeypatch.setattr(HalfPrecision, "call", wrong)
+        with pytest.raises(ExportError, match=said):
+            to_half(model, islands=asked)
 
 
 def test_below_opset_20_gelu_is_half_too() -> None:

@@ -24,6 +24,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"proof": "cases, reference, figures and verdict, manifest"},
     {"pictures": "pictures, folders and videos through a network, in tiles"},
     {"runners": "PyTorch, ONNX Runtime, and half precision executed as its types say"},
+    {"precisions": "how exact a file is, a row each, and the forms that a file can have"},
     {"graphs": "network -> ONNX, and one pass a file"},
     {"network": "definition, spec, checkpoint, fusion"},
     {"samples": "the packaged checkpoint and photos"},
@@ -66,6 +67,23 @@ def room(module: str) -> str:
 
 
 GRAPH = {module: set(imported(module, path)) - {module} for module, path in MODULES.items()}
+
+
+def house_map() -> str:
+    """The rooms as a listing, from the top floor down."""
+    lines = ["aether_deploy/"]
+    for floor in FLOORS:
+        for name, what in floor.items():
+            path = "*.py" if name == "commands" else f"{name}/" if (ROOT / PACKAGE / name).is_dir() else f"{name}.py"
+            lines.append(f"  {path:14} {what}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md"])
+def test_the_maps_are_this_list(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = text.partition("<!-- house -->\n```\n")[2].partition("\n```\n<!-- /house -->")[0]
+    assert shown == house_map()
 
 
 def test_no_import_runs_upwards() -> None:

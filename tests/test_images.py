@@ -12,9 +12,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from aether_deploy.arrays import quantize
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.deep_images import read_deep
-from aether_deploy.pictures.images import Picture, quantize, read_image, read_picture, write_picture
+from aether_deploy.pictures.images import Picture, read_image, read_picture, write_picture
 from aether_deploy.samples import PHOTOS
 
 LOSSLESS = (".png", ".tif", ".webp")

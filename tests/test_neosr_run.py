@@ -13,7 +13,7 @@ import torch
 from aether_deploy.errors import NeosrError
 from aether_deploy.neosr_run.launcher.cpu_shim import cpu_instead_of_cuda
 from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError, Receipt, run_neosr
-from aether_deploy.neosr_run.test_options import PlannedRun, planned_options
+from aether_deploy.neosr_run.validation_options import PlannedRun, planned_options
 from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny

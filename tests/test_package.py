@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import pkgutil
@@ -32,6 +33,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_the_network_the_sample_and_the_licence(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for expected in (
+        "aether_deploy/__init__.pyi",
+        "aether_deploy/py.typed",
         "aether_deploy/neosr_arch/aether_arch.py",
         "aether_deploy/samples/2x_aether_sample.pth",
         "aether_deploy/samples/photos/chelsea.png",
@@ -49,7 +52,7 @@ def test_the_wheel_works_from_another_folder(wheel: Path, tmp_path: Path) -> Non
     save(tiny(), tmp_path / "net.pth")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = (
-        "import aether_deploy.network as n, sys; from aether_deploy.cli import main;"
+        "import aether_deploy.network.definition as n, sys; from aether_deploy.cli import main;"
         "assert n.ARCH_FILE.parent.name == 'neosr_arch', n.ARCH_FILE; main(sys.argv[1:])"
     )
     words = [sys.executable, "-c", code, "fuse", "net.pth", "-o", "fused.pth"]
@@ -95,11 +98,14 @@ def test_all_names_only_what_is_there(name: str) -> None:
 
 
 def test_public_names_are_those_of_the_lazy_table() -> None:
-    assert sorted(aether_deploy.__all__) == sorted(aether_deploy._MODULES)
+    table = ast.parse((ROOT / "aether_deploy" / "__init__.pyi").read_text(encoding="utf-8"))
+    named = [alias.asname for node in table.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert sorted(aether_deploy.__all__) == sorted(map(str, named))
     for name in aether_deploy.__all__:
         assert getattr(aether_deploy, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = aether_deploy.nothing
+    other = "nothing"
+    with pytest.raises(AttributeError, match="No aether_deploy attribute nothing"):
+        getattr(aether_deploy, other)
 
 
 def test_a_misspelt_command_names_the_nearest() -> None:

@@ -11,14 +11,14 @@ from aether_deploy.arrays import Shape
 from aether_deploy.engines.memory import GIB, activation_bytes, describe_bytes
 from aether_deploy.engines.profiles import DEFAULT_BUDGET, Profile, default_profile, make_profiles
 from aether_deploy.errors import EngineError
+from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.definition import arch
-from aether_deploy.network.spec import NetworkSpec
 
 
-def _spec(variant: str = "aether_small", scale: int = 2) -> NetworkSpec:
+def _spec(variant: str = "aether_small", scale: int = 2) -> AetherSpec:
     values: dict[str, Any] = dict(arch.PRESETS[variant])
     hidden = int(values["embed_dim"] * values.pop("mlp_ratio"))
-    return NetworkSpec(variant, scale, 3, hidden=hidden, fused=True, **values)
+    return AetherSpec(variant, scale, 3, hidden=hidden, fused=True, **values)
 
 
 def _make(

@@ -14,10 +14,11 @@ import pytest
 from aether_deploy.artifacts import pipeline
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.graphs.exporter import save_onnx
-from aether_deploy.graphs.forms import Variant, onnx_model
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.fusion import fuse_network
 from aether_deploy.pictures.images import read_image
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.tolerances import TOLERANCES
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.runners.pytorch import TorchRunner
@@ -71,7 +72,9 @@ def test_vs_mlrt_takes_the_file_as_it_is(tmp_path: Path, crop: tuple[int, int]) 
 @pytest.mark.parametrize(("io", "ffn"), [("fp32", "linear"), ("fp16", "linear"), ("fp16", "conv1x1")])
 def test_vs_mlrt_takes_half_precision(tmp_path: Path, io: str, ffn: str) -> None:
     checkpoint = load_checkpoint(SAMPLE)
-    model = onnx_model(fuse_aether(checkpoint.build()), checkpoint.spec.as_fused(), Variant("fp16", io=io, ffn=ffn))
+    model = onnx_model(
+        fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused(), Variant("fp16", io=io, ffn=ffn)
+    )
     path = tmp_path / "model.onnx"
     save_onnx(model, path)
     exact = read_image(PHOTOS / "coffee.png")[:, :, :37, :53]

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from aether_deploy.arrays import quantize
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model
@@ -20,11 +21,12 @@ from aether_deploy.engines.plan import EngineOptions
 from aether_deploy.files import sha256_of
 from aether_deploy.html_report.crops import SHOWN, amplification, photo_of
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.pictures.images import quantize, write_image
+from aether_deploy.pictures.images import write_image
+from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.cases import Case
 from aether_deploy.proof.manifest import manifest_path
 from aether_deploy.proof.photos import parity_photos
-from aether_deploy.runners.rounded import HalfRunner
+from aether_deploy.runners.rounded import RoundedRunner
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, fake_path
 from tests.helpers.networks import calm, save, tiny
@@ -41,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a checkpoint, its ONNX files in both precisions, and two photos."""
     folder = tmp_path_factory.mktemp("made")
     checkpoint = save(calm(scale=2, embed_dim=16, depths=(1, 1)), folder / "2x_Calm.pth")
-    export_model(load_checkpoint(checkpoint), ExportOptions(precisions=("fp32", "fp16")))
+    export_model(load_checkpoint(checkpoint), ExportOptions(variants=variants(("fp32", "fp16"))))
     (folder / "photos").mkdir()
     rng = np.random.default_rng(0)
     for name, size in {"one": (24, 40), HOSTILE: (33, 17)}.items():
@@ -99,7 +101,7 @@ def test_pictures_are_what_both_files_really_give(folder: Path, call: Call) -> N
     words = ["--images", folder / "photos", "-o", folder / "r.html", "--json"]
     found = call("report", folder / FP16, folder / "2x_Calm.pth", *words).json
     lr = dict(parity_photos(folder / "photos"))["one"]
-    trained, half = open_runner(folder / "2x_Calm.pth").run(lr)[0], HalfRunner(folder / FP16).run(lr)[0]
+    trained, half = open_runner(folder / "2x_Calm.pth").run(lr)[0], RoundedRunner(folder / FP16).run(lr)[0]
     pictures = {alt: image for alt, image in page_of(folder / "r.html").pictures().items() if alt.startswith("one ")}
     bicubic, reference, model, difference = pictures.values()
     np.testing.assert_array_equal(reference, quantize(trained, 8).transpose(1, 2, 0))

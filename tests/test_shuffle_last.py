@@ -12,9 +12,10 @@ import torch
 from torch.nn import functional
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.exporter import OPSETS, export_onnx, save_onnx
+from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.graphs.opsets import OPSETS
 from aether_deploy.graphs.shuffle_last import sub_pixel_kernel
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.aether import read_spec
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from tests.helpers.graphs import tiny_graph, with_fewer_copies, with_ffn
 from tests.helpers.networks import tiny
@@ -38,7 +39,7 @@ def test_the_kernel_is_the_same_to_the_border(factor: int, size: tuple[int, int]
 @pytest.mark.parametrize("options", [{"scale": scale} for scale in (1, 2, 3, 4, 8)] + [{"in_chans": 1}], ids=str)
 def test_same_outputs(tmp_path: Path, options: dict[str, int]) -> None:
     network = tiny(fused_init=True, **options)
-    given = export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()))
+    given = export_onnx(network, read_spec(network.state_dict()))
     _compare(given, tmp_path, network.mean.shape[1])
 
 
@@ -66,7 +67,7 @@ def test_what_is_moved() -> None:
 
 def test_without_a_shuffle_nothing_is_moved_at_the_end() -> None:
     network = tiny(fused_init=True, scale=1)
-    given = export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()))
+    given = export_onnx(network, read_spec(network.state_dict()))
     assert "conv_last.weight" in with_fewer_copies(given).graph.initializers
 
 
@@ -76,12 +77,12 @@ def test_biases_of_zeros_as_in_a_new_network(tmp_path: Path) -> None:
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             parameter.data.zero_()
-    _compare(export_onnx(network, NetworkSpec.from_state_dict(network.state_dict())), tmp_path)
+    _compare(export_onnx(network, read_spec(network.state_dict())), tmp_path)
 
 
 def test_a_bias_that_others_share_stays_theirs(tmp_path: Path) -> None:
     network = tiny(fused_init=True, embed_dim=3)
-    given = export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()))
+    given = export_onnx(network, read_spec(network.state_dict()))
     first, *_, last = (node for node in given.graph if node.op_type == "Conv")
     first.replace_input_with(2, last.inputs[2])
     _compare(given, tmp_path)

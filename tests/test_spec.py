@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from aether_deploy.errors import CheckpointError
+from aether_deploy.network.aether import read_spec
+from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.definition import arch
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.families import recognise
 from tests.helpers.networks import tiny
 
 NETWORKS: list[dict[str, Any]] = [
@@ -28,7 +30,7 @@ NETWORKS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_rebuilds_the_network_from_its_weights(options: dict[str, Any]) -> None:
     network = tiny(**options)
-    spec = NetworkSpec.from_state_dict(network.state_dict(), img_range=network.img_range)
+    spec = read_spec(network.state_dict(), img_range=network.img_range)
     rebuilt = spec.build()
     rebuilt.load_state_dict(network.state_dict(), strict=True)
     x = torch.rand(1, spec.in_chans, 6, 9)
@@ -38,14 +40,14 @@ def test_rebuilds_the_network_from_its_weights(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("options", NETWORKS, ids=str)
 def test_survives_json(options: dict[str, Any]) -> None:
-    spec = NetworkSpec.from_state_dict(tiny(**options).state_dict())
-    assert NetworkSpec.from_dict(spec.as_dict()) == spec
+    spec = read_spec(tiny(**options).state_dict())
+    assert AetherSpec.from_dict(spec.as_dict()) == spec
 
 
 @pytest.mark.parametrize("hidden", range(1, 400))
 def test_every_hidden_size_has_a_ratio_that_gives_it_back(hidden: int) -> None:
     for embed_dim in (1, 3, 49, 96, 107, 180):
-        spec = NetworkSpec("aether", 2, 3, embed_dim, (1,), hidden, 3, 3, False)
+        spec = AetherSpec("aether", 2, 3, embed_dim, (1,), hidden, 3, 3, False)
         assert int(embed_dim * spec.mlp_ratio) == hidden
 
 
@@ -54,7 +56,7 @@ def test_every_hidden_size_has_a_ratio_that_gives_it_back(hidden: int) -> None:
 def test_names_the_variant(variant: str, fused: bool) -> None:
     with torch.device("meta"):
         network = getattr(arch, variant)(scale=2, fused_init=fused)
-    spec = NetworkSpec.from_state_dict(network.state_dict())
+    spec = read_spec(network.state_dict())
     assert spec.variant == variant
     assert spec.network_options()["type"] == variant
 
@@ -62,11 +64,11 @@ def test_names_the_variant(variant: str, fused: bool) -> None:
 def test_another_small_kernel_is_no_preset() -> None:
     with torch.device("meta"):
         network = arch.aether_small(scale=2, sk_kernel=5)
-    assert NetworkSpec.from_state_dict(network.state_dict()).variant == "aether"
+    assert read_spec(network.state_dict()).variant == "aether"
 
 
 def test_building_leaves_the_global_rng() -> None:
-    spec = NetworkSpec.from_state_dict(tiny().state_dict())
+    spec = read_spec(tiny().state_dict())
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -79,7 +81,7 @@ def test_every_single_missing_key_is_named(key: str) -> None:
     state_dict = tiny().state_dict()
     del state_dict[key]
     with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
-        NetworkSpec.from_state_dict(state_dict)
+        read_spec(state_dict)
 
 
 def _renamed(state_dict: dict[str, torch.Tensor], old: str, new: str) -> dict[str, torch.Tensor]:
@@ -103,4 +105,5 @@ def _renamed(state_dict: dict[str, torch.Tensor], old: str, new: str) -> dict[st
 )
 def test_other_networks_are_refused_by_name(change: Any, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
-        NetworkSpec.from_state_dict(change(dict(tiny().state_dict())))
+        state_dict = change(dict(tiny().state_dict()))
+        recognise(state_dict).read(state_dict)

@@ -14,9 +14,9 @@ from skimage import data
 from aether_deploy.arrays import Pixels
 from aether_deploy.errors import RunnerError
 from aether_deploy.graphs.exporter import export_onnx, save_onnx
+from aether_deploy.network.aether import fuse_aether, read_spec
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.network.fusion import fuse_aether
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.fusion import fuse_network
 from aether_deploy.pictures.edge_reach import effective_margin
 from aether_deploy.pictures.images import Picture, list_images, read_picture
 from aether_deploy.pictures.tiling import RAMP, Grid, plan_axis, plan_grid, stitch, stitched_rows
@@ -32,8 +32,15 @@ PHOTOS = SAMPLE.parent / "photos"
 
 def _runner(**options: Any) -> TorchRunner:
     network = tiny(**options)
-    spec = NetworkSpec.from_state_dict(network.state_dict())
+    spec = read_spec(network.state_dict())
     return TorchRunner(network, in_chans=3, scale=spec.scale, spec=spec)
+
+
+def _field(runner: Runner) -> int:
+    """The receptive field that the network's spec says it has."""
+    assert runner.spec is not None
+    assert runner.spec.receptive_field is not None
+    return runner.spec.receptive_field
 
 
 class TestReceptiveField:
@@ -43,8 +50,7 @@ class TestReceptiveField:
     @pytest.mark.parametrize(("depths", "kernel"), [((1, 2), 7), ((1,), 3), ((2, 1), 5)])
     def test_is_where_a_nan_stops(self, scale: int, depths: tuple[int, ...], kernel: int) -> None:
         runner = _runner(scale=scale, depths=depths, lk_kernel=kernel)
-        assert runner.spec is not None
-        field, centre = runner.spec.receptive_field, 20
+        field, centre = _field(runner), 20
         lr = np.zeros((1, 3, 3, 2 * centre + 1), np.float32)
         lr[..., centre] = np.nan
         reached = np.nonzero(np.isnan(runner.run(lr)).any(axis=(0, 1, 2)))[0]
@@ -56,7 +62,7 @@ class TestReceptiveField:
 
         with torch.device("meta"):
             network = arch.AetherNet(scale=2, **arch.PRESETS[f"aether_{variant}"])
-        assert NetworkSpec.from_state_dict(network.state_dict()).receptive_field == expected
+        assert read_spec(network.state_dict()).receptive_field == expected
 
 
 class TestPlan:
@@ -100,17 +106,17 @@ class TestPlan:
 def sample() -> TorchRunner:
     """The packaged network, fused."""
     checkpoint = load_checkpoint(SAMPLE)
-    return TorchRunner(
-        fuse_aether(checkpoint.build()), in_chans=3, scale=checkpoint.spec.scale, spec=checkpoint.spec.as_fused()
-    )
+    network = fuse_network(checkpoint.build(), checkpoint.spec)
+    return TorchRunner(network, in_chans=3, scale=checkpoint.spec.scale, spec=checkpoint.spec.as_fused())
 
 
 @pytest.fixture(scope="module")
-def sample_onnx(sample: TorchRunner, tmp_path_factory: pytest.TempPathFactory) -> OnnxRunner:
+def sample_onnx(tmp_path_factory: pytest.TempPathFactory) -> OnnxRunner:
     """The packaged network as it is used, in ONNX Runtime."""
     path = tmp_path_factory.mktemp("onnx") / "sample.onnx"
-    assert sample.spec is not None
-    save_onnx(export_onnx(fuse_aether(load_checkpoint(SAMPLE).build()), sample.spec), path)
+    checkpoint = load_checkpoint(SAMPLE)
+    network = fuse_network(checkpoint.build(), checkpoint.spec)
+    save_onnx(export_onnx(network, checkpoint.spec.as_fused()), path)
     return OnnxRunner(path)
 
 
@@ -131,8 +137,7 @@ class TestStitch:
     @pytest.mark.parametrize("batch", [1, 3])
     def test_exact(self, batch: int) -> None:
         runner = _runner()
-        assert runner.spec is not None
-        field = runner.spec.receptive_field
+        field = _field(runner)
         pixels = np.random.default_rng(0).integers(0, 65535, (70, 91, 3), dtype=np.uint16)
         grid = plan_grid(70, 91, 2 * field + 11, field, batch=batch)
         assert len(grid) > 12
@@ -140,8 +145,7 @@ class TestStitch:
         assert np.abs(_floats(runner, pixels, grid) - whole).max() <= 1e-5
 
     def test_exact_on_the_trained_network(self, sample: TorchRunner, sample_onnx: OnnxRunner) -> None:
-        assert sample.spec is not None
-        field = sample.spec.receptive_field
+        field = _field(sample)
         pixels = read_picture(PHOTOS / "chelsea.png").pixels
         height, width, _ = pixels.shape
         whole = _floats(sample_onnx, pixels, plan_grid(height, width, None, 0))
@@ -155,8 +159,7 @@ class TestStitch:
     def test_one_pixel_less_than_exact_shows(self) -> None:
         """The field is not merely large enough: three blocks' worth less of it changes the output."""
         runner = _runner()
-        assert runner.spec is not None
-        margin = runner.spec.receptive_field - 9
+        margin = _field(runner) - 9
         pixels = np.random.default_rng(0).integers(0, 65535, (20, 91, 3), dtype=np.uint16)
         whole = stitch(runner, pixels, plan_grid(20, 91, None, 0))
         cut = stitch(runner, pixels, plan_grid(20, 91, 40, margin))
@@ -191,7 +194,7 @@ class TestStitch:
 
     def test_static_network_of_any_picture(self, tmp_path: Path) -> None:
         network = fuse_aether(tiny())
-        spec = NetworkSpec.from_state_dict(network.state_dict())
+        spec = read_spec(network.state_dict())
         save_onnx(export_onnx(network, spec, static=(2, 3, 40, 56)), tmp_path / "static.onnx")
         static = OnnxRunner(tmp_path / "static.onnx")
         free = TorchRunner(network, in_chans=3, scale=2)
@@ -205,7 +208,7 @@ class TestStitch:
 
     def test_measured_margin_of_a_static_network(self, tmp_path: Path) -> None:
         network = fuse_aether(tiny())
-        spec = NetworkSpec.from_state_dict(network.state_dict())
+        spec = read_spec(network.state_dict())
         save_onnx(export_onnx(network, spec, static=(1, 3, 64, 80)), tmp_path / "static.onnx")
         free = TorchRunner(network, in_chans=3, scale=2, spec=spec)
         assert abs(effective_margin(OnnxRunner(tmp_path / "static.onnx")) - effective_margin(free)) <= 2

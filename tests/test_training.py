@@ -10,6 +10,7 @@ import pytest
 import tomlkit
 
 from aether_deploy.neosr_run.neosr import Neosr, run_neosr
+from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos
@@ -138,7 +139,9 @@ def test_from_a_training_to_a_validated_fused_file(
         "net_g_4.pth",
         "net_g_latest.pth",
     }
-    assert load_checkpoint(experiment).spec.depths == (1, 2)
+    spec = load_checkpoint(experiment).spec
+    assert isinstance(spec, AetherSpec)
+    assert spec.depths == (1, 2)
 
     assert call("fuse", experiment, "-o", "2x_new_fused.pth").code == 0
     ran = call("validate", "2x_new_fused.pth", "--against", experiment, "--images", photos, "--json")

@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aether_deploy.arrays import Pixels
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.errors import OutOfMemoryError, RunnerError
-from aether_deploy.graphs.exporter import export_onnx, save_onnx
-from aether_deploy.network.fusion import fuse_aether
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.network.aether import fuse_aether, read_spec
+from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.pictures.images import Picture, read_picture, write_picture
 from aether_deploy.pictures.upscaling import Upscaler, auto_tile, available_memory, bytes_per_pixel
+from aether_deploy.precisions.forms import onnx_model
+from aether_deploy.precisions.variant import Variant
 from aether_deploy.runners.pytorch import TorchRunner
+from aether_deploy.runners.rounded import RoundedRunner
 from tests.helpers.commands import Ran, error_line
-from tests.helpers.networks import save, tiny
+from tests.helpers.networks import calm, save, tiny
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +40,10 @@ def runner(checkpoint_file: Path) -> TorchRunner:
 def _picture(channels: int, kind: Any = np.uint8) -> Picture:
     rng = np.random.default_rng(channels)
     return Picture(rng.integers(0, np.iinfo(kind).max, (12, 17, channels), dtype=kind), b"profile")
+
+
+def _noise(height: int, width: int) -> Pixels:
+    return np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
 
 
 class TestKinds:
@@ -99,7 +107,7 @@ def _run_short_of_memory(
         "import resource, sys, logging\n"
         "from pathlib import Path\n"
         "from aether_deploy.pictures.images import *\n"
-        "from aether_deploy.runners import open_runner\n"
+        "from aether_deploy.artifacts.opening import open_runner\n"
         "from aether_deploy.pictures.upscaling import Upscaler\n"
         "logging.basicConfig(level=logging.WARNING)\n"
         "model, source, target = map(Path, sys.argv[1:4])\n"
@@ -114,6 +122,12 @@ def _run_short_of_memory(
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+def _onnx_file(path: Path, variant: Variant) -> Path:
+    network = fuse_aether(tiny())
+    save_onnx(onnx_model(network, read_spec(network.state_dict()), variant), path)
+    return path
+
+
 class TestMemory:
     """Tiles from what is free, smaller ones when it runs out."""
 
@@ -126,7 +140,7 @@ class TestMemory:
 
     def test_more_channels_and_scale_need_more(self, runner: TorchRunner) -> None:
         needs = [
-            bytes_per_pixel(NetworkSpec.from_state_dict(tiny(**options).state_dict()))
+            bytes_per_pixel(read_spec(tiny(**options).state_dict()))
             for options in (
                 {"embed_dim": 12, "scale": 2},
                 {"embed_dim": 12, "scale": 4},
@@ -136,22 +150,25 @@ class TestMemory:
         assert needs == sorted(needs)
         assert available_memory("cpu") > 0
 
-    @pytest.mark.parametrize("kind", [".pth", ".onnx"])
-    def test_out_of_memory_halves_the_tile_and_goes_on(self, kind: str, checkpoint_file: Path, tmp_path: Path) -> None:
-        model = checkpoint_file.with_suffix(kind)
-        if kind == ".onnx":
-            network = fuse_aether(tiny())
-            save_onnx(export_onnx(network, NetworkSpec.from_state_dict(network.state_dict())), model)
+    @pytest.mark.parametrize("precision", ["", "fp32", "bf16"], ids=["checkpoint", "fp32", "bf16"])
+    def test_out_of_memory_halves_the_tile_and_goes_on(
+        self, precision: str, checkpoint_file: Path, tmp_path: Path
+    ) -> None:
+        model = _onnx_file(tmp_path / f"{precision}.onnx", Variant(precision)) if precision else checkpoint_file
         ran = _run_short_of_memory(model, tmp_path / "x.png", tmp_path / "y.png", mebibytes=350)
         assert ran.returncode == 0, ran.stderr
         assert "out of memory with tiles of 512x512; going on with 256" in ran.stderr
         part = Picture(read_picture(tmp_path / "x.png").pixels[:120, :120])
-        expected = Upscaler(open_runner(checkpoint_file))(part).pixels[:200, :200]
+        # What bf16 rounds is more than a level.
+        with open_runner(model if precision == "bf16" else checkpoint_file) as runner:
+            expected = Upscaler(runner)(part).pixels[:200, :200]
         assert np.abs(read_picture(tmp_path / "y.png").pixels[:200, :200].astype(int) - expected).max() <= 1
 
-    def test_what_no_tile_helps_is_a_known_error(self, checkpoint_file: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("precision", ["", "bf16"], ids=["checkpoint", "bf16"])
+    def test_what_no_tile_helps_is_a_known_error(self, precision: str, checkpoint_file: Path, tmp_path: Path) -> None:
         """Not even the pixels of the result fit."""
-        ran = _run_short_of_memory(checkpoint_file, tmp_path / "x.png", tmp_path / "y.png", mebibytes=2)
+        model = _onnx_file(tmp_path / f"{precision}.onnx", Variant(precision)) if precision else checkpoint_file
+        ran = _run_short_of_memory(model, tmp_path / "x.png", tmp_path / "y.png", mebibytes=2)
         assert ran.returncode == 1
         assert ran.stderr.splitlines()[-1].startswith(
             "aether_deploy.errors.OutOfMemoryError: out of memory for 512x512 pixels in tiles of "
@@ -212,6 +229,23 @@ class TestCommand:
         third = call("upscale", checkpoint_file, tmp_path / "x.png", "-o", tmp_path / "new" / "y.tif", "--overwrite")
         assert third.code == 0
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["y.tif"]
+
+    def test_exact_tiles_of_a_file_in_bf16(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
+        """It says what network it is, as every file of ours does, though only the faithful executor runs it here."""
+        source = save(calm(scale=2, embed_dim=12, depths=(1,)), tmp_path / "2x_Calm.pth")
+        assert call("export", source, "--precision", "bf16").code == 0
+        model = tmp_path / "2x_Calm_bf16_op22.onnx"
+        with open_runner(model) as runner:
+            assert isinstance(runner, RoundedRunner)
+            assert runner.spec == load_checkpoint(source).spec.as_fused()
+        write_picture(tmp_path / "x.png", Picture(_noise(70, 60)))
+        for name, words in {"tiled": ("--tile", 48), "whole": ()}.items():
+            target = tmp_path / f"{name}.png"
+            ran = call("upscale", model, tmp_path / "x.png", "-o", target, "--overlap", "exact", *words)
+            assert ran.code == 0, ran.err
+            assert "(faithful bf16 on the CPU)" in ran.out
+        tiled, whole = (read_picture(tmp_path / f"{name}.png").pixels.astype(int) for name in ("tiled", "whole"))
+        assert np.abs(tiled - whole).max() <= 1
 
     def test_what_the_format_cannot_hold_is_said_before_the_network_runs(
         self, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]

@@ -16,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
 from aether_deploy.neosr_run.neosr import Neosr, run_neosr
-from aether_deploy.network.fusion import fuse_state_dict
+from aether_deploy.network.aether_spec import fuse_state_dict
 from aether_deploy.pictures.quality import psnr, ssim
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos

@@ -1,72 +1,79 @@
-"""Checkpoint -> proved ONNX -> engine, both published together or not at all."""
+"""The TensorRT engine: built from a proved ONNX file, read back, and both published together or not at all."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aether_deploy.artifacts import onnx_file
+from aether_deploy.artifacts.formats import FORMATS, Finding, Format, KnownFile
+from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
 from aether_deploy.engines.build import BuildResult, build_engine
 from aether_deploy.engines.execution import prove_engine, runs_here
 from aether_deploy.engines.gpus import Driver, read_driver
-from aether_deploy.engines.header import SUFFIX
+from aether_deploy.engines.header import read_header
 from aether_deploy.engines.memory import describe_bytes
-from aether_deploy.engines.plan import EnginePlan
-from aether_deploy.engines.process import FLAVOURS
-from aether_deploy.files import staging
+from aether_deploy.engines.plan import EnginePlan, plan_engine
+from aether_deploy.engines.process import FLAVOURS, tensorrt_version
+from aether_deploy.errors import EngineError, RunnerError
+from aether_deploy.files import publish, staging
 from aether_deploy.proof import manifest
-from aether_deploy.proof.manifest import Manifest
+from aether_deploy.proof.manifest import EngineRecord, Manifest
 
 if TYPE_CHECKING:
-    from aether_deploy.artifacts.model import Artifact, Source, Target
-    from aether_deploy.proof.verdict import ParityReport
+    from aether_deploy.network.family import NetworkSpec
+    from aether_deploy.precisions.variant import Variant
+    from aether_deploy.runners.protocol import Runner
 
-__all__ = ["engine_name", "export_engine"]
+__all__ = ["describe", "export", "findings", "open_file", "plan"]
 
 logger = logging.getLogger(__name__)
 
 
-def export_engine(source: Source, target: Target, export_onnx: Callable[[Source, Target], Artifact]) -> Artifact:
+def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOptions, stem: Path) -> Target:
+    """`2x_Name_fp16_trtrtx1.7_sm86+sm89.engine`; what differs from the default follows. See `FormatModule.plan`."""
+    engine = plan_engine(row.name, spec, variant, options.engine, version=tensorrt_version(row.name))
+    onnx = onnx_file.plan(FORMATS["onnx"], spec, engine.variant, options, stem)
+    name = f"{stem.name}_{engine.variant.precision}_{engine.tag}{engine.variant.tags}{row.suffixes[0]}"
+    return Target(row.name, engine.variant, stem.with_name(name), engine, onnx)
+
+
+def export(source: Source, target: Target) -> Artifact:
     """Makes the ONNX file, proves it, builds, reads back, and runs the engine if the GPU for it is here.
 
     The ONNX file stays beside the engine: an engine lives as long as its TensorRT version and its GPU, the
     file it comes from builds the next one.
 
-    Args:
-        source: see there.
-        target: the engine's; its `engine` and `onnx` are given.
-        export_onnx: writes and proves the ONNX file of a target.
     Raises:
         EngineError: the build or the engine fails; no file is left but TensorRT's log.
         ParityError: the ONNX file or the engine is not the network as it was trained.
     """
-    from aether_deploy.artifacts.model import Artifact, Target
-
-    plan, onnx, name = target.engine, target.onnx, target.path.name
-    assert plan is not None and onnx is not None
+    plan, name = target.engine, target.path.name
+    assert plan is not None and target.onnx is not None
     driver = read_driver()
     with staging(target.path.parent) as folder:
-        known = source.proved.get(plan.variant)
-        proved = known or export_onnx(source, Target("onnx", plan.variant, folder / onnx.name, target.options))
+        proved = source.proved.get(plan.variant) or onnx_file.write_onnx(source, target.onnx, folder)
+        onnx = proved.path if plan.variant in source.proved else folder / proved.path.name
         engine = folder / name
         logger.info("building %s, about %s of activations", name, _largest(plan))
         log = target.path.with_name(f"{name}.log")
-        built = build_engine(proved.path, engine, plan.request, log=log)
-        described = manifest.describe_artifact(engine, "engine")
-        written = _manifest(source, plan, proved, built, described)
+        built = build_engine(onnx, engine, plan.request, log=log)
+        written = _manifest(plan, proved, built, manifest.describe_artifact(engine, "engine"))
         written.write(engine)
         report = proved.report
         if runs_here(plan.request, driver):
-            report, measured = prove_engine(engine, plan.request, source.checkpoint, source.reference, name=name)
+            report, measured = prove_engine(
+                engine, written, plan.request, source.checkpoint, source.reference, name=name
+            )
             report.require(name)
-            written = _executed(written, report, measured, driver)
+            written = _executed(written, report.as_dict(), measured, driver)
             written.write(engine)
-        # The ONNX file, unless it is there already, both manifests, and the cache of kernels that a run left.
-        for file in sorted(folder.iterdir()):
-            file.replace(target.path.with_name(file.name))
+        publish(folder, target.path.parent)
         log.unlink(missing_ok=True)
-    source.proved.setdefault(plan.variant, dataclasses.replace(proved, path=onnx))
+    source.proved.setdefault(plan.variant, proved)
     return Artifact(target, target.path, report, written)
 
 
@@ -75,52 +82,107 @@ def _largest(plan: EnginePlan) -> str:
     return " and ".join(f"{describe_bytes(count)} at {which}" for which, count in most.items())
 
 
-def _manifest(
-    source: Source, plan: EnginePlan, proved: Artifact, built: BuildResult, artifact: dict[str, Any]
-) -> Manifest:
+def _manifest(plan: EnginePlan, proved: Artifact, built: BuildResult, artifact: dict[str, Any]) -> Manifest:
     """Of an engine that was not run: it says so, and what is proved is the ONNX file."""
-    request = plan.request
-    onnx = proved.manifest
+    request, onnx = plan.request, proved.manifest
     profiles = [
         {**profile.as_dict(), "activation_bytes": memory}
         for profile, memory in zip(request.profiles, plan.memory, strict=True)
     ]
-    return Manifest(
+    return dataclasses.replace(
+        onnx,
         artifact=artifact,
-        source=onnx.source,
-        network=onnx.network,
         parity=None,
-        precision=onnx.precision,
-        io=onnx.io,
-        ffn=onnx.ffn,
-        opset=onnx.opset,
         shapes=request.profiles[0].as_dict(),
-        fp32_islands=onnx.fp32_islands,
-        engine={
-            "flavour": request.flavour,
-            "version": built.version,
-            "compute_capabilities": [str(item) for item in request.capabilities],
-            "profiles": profiles,
-            "workspace": request.workspace,
-            "build_seconds": built.seconds,
-            "network": built.network,
-            "header": built.header.as_dict(),
-            "onnx": {**onnx.artifact, "parity": onnx.parity},
-            "executed": False,
-        },
+        weights={},
+        activations={},
+        engine=EngineRecord(
+            flavour=request.flavour,
+            version=built.version,
+            compute_capabilities=[str(item) for item in request.capabilities],
+            profiles=profiles,
+            workspace=request.workspace,
+            build_seconds=built.seconds,
+            network=built.network,
+            header=built.header.as_dict(),
+            onnx={**onnx.artifact, "parity": onnx.parity},
+        ),
         tools={**onnx.tools, **manifest.tool_versions("polygraphy"), FLAVOURS[request.flavour].module: built.version},
         created=manifest.utc_now(),
     )
 
 
-def _executed(written: Manifest, report: ParityReport, measured: dict[str, Any], driver: Driver) -> Manifest:
+def _executed(written: Manifest, parity: dict[str, Any], measured: dict[str, Any], driver: Driver) -> Manifest:
     gpu = driver.current
-    assert gpu is not None
+    assert gpu is not None and written.engine is not None
     ran_on = {"gpu": gpu.name, "compute_capability": str(gpu.capability), "cuda": driver.cuda}
-    engine = {**written.engine, "executed": True, "device": ran_on, **measured}
-    return dataclasses.replace(written, parity=report.as_dict(), engine=engine)
+    return dataclasses.replace(
+        written, parity=parity, engine=dataclasses.replace(written.engine, executed=True, device=ran_on, **measured)
+    )
 
 
-def engine_name(stem: str, plan: EnginePlan) -> str:
-    """`2x_Name_fp16_trtrtx1.7_sm86+sm89.engine`; what differs from the default follows."""
-    return f"{stem}_{plan.variant.precision}_{plan.tag}{plan.variant.tags}{SUFFIX}"
+def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
+    """On the GPU that is here.
+
+    Raises:
+        RunnerError: the CPU was asked for.
+        EngineError: see `EngineRunner`.
+    """
+    if device == "cpu":
+        raise RunnerError(
+            f"{file.path}: an engine for --device cpu; it runs only on the GPU that it was built for: leave --device "
+            "out, or give the ONNX file that it was built from"
+        )
+    from aether_deploy.engines.runner import EngineRunner
+
+    return EngineRunner(file.path, file.manifest, trust=trust)
+
+
+def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
+    """Header, targets and profiles, and whether it can be loaded here; TensorRT may be missing.
+
+    Raises:
+        EngineError: no engine, or cut off.
+    """
+    header = read_header(file.path)
+    engine = file.manifest.engine if file.manifest else None
+    flavour = engine.flavour if engine else "tensorrt-rtx" if header.version else "tensorrt"
+    built_by = engine.version if engine else header.version
+    try:
+        installed = tensorrt_version(flavour)
+    except EngineError as error:
+        installed = str(error)
+    if installed == built_by:
+        installed += ", the version that built it"
+    found: dict[str, Any] = {
+        "flavour": FLAVOURS[flavour].title,
+        "version": built_by or "unknown",
+        "installed": installed,
+        "targets": (engine and engine.compute_capabilities) or list(map(str, header.capabilities)) or "unknown",
+        "header": header.as_dict(),
+    }
+    if file.manifest and engine:
+        what, parity = file.manifest.proof
+        assert parity is not None  # an engine comes from a file that was proved
+        found |= {
+            "network": file.manifest.network,
+            "precision": file.manifest.variant.precision,
+            "profiles": engine.profiles,
+            "executed": engine.executed,
+            "built_from": engine.onnx["file"],
+            "proved": f"{what}, max abs error {parity['figures']['max_abs']:.1e}",
+        }
+    return found
+
+
+def findings(row: Format) -> Sequence[Finding]:
+    """Whether this TensorRT imports, and Polygraphy with it."""
+    flavour = FLAVOURS[row.name]
+    logger.info(flavour.title)
+    try:
+        version = tensorrt_version(flavour.name)
+    except EngineError as error:
+        return [Finding("flavour", flavour.title, False, str(error), flavour.install)]
+    if "polygraphy" not in manifest.tool_versions("polygraphy"):
+        return [Finding("flavour", flavour.title, False, f"{version}, without polygraphy", flavour.install)]
+    return [Finding("flavour", flavour.title, True, f"{version}, --format {flavour.name}")]

@@ -1,131 +1,123 @@
-"""One small protocol over everything that can run the network: `run(lr) -> sr`."""
+"""A file -> what is known of it, and a runner: found, hashed once, held against its manifest, opened."""
 
 from __future__ import annotations
 
-import logging
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-import onnx_ir as ir
-from google.protobuf.message import DecodeError
-
-from aether_deploy.errors import RunnerError
-from aether_deploy.graphs.types import DTYPES, HALF
-from aether_deploy.runners.onnx_runtime import OnnxRunner
-from aether_deploy.runners.protocol import PROVIDERS, Runner
-from aether_deploy.runners.pytorch import TorchRunner, torch_device
-from aether_deploy.runners.rounded import HalfRunner
+from aether_deploy.artifacts.formats import FORMATS, KnownFile, format_of
+from aether_deploy.errors import ManifestError, RunnerError
+from aether_deploy.files import sha256_of
+from aether_deploy.proof.manifest import read_manifest, require_match
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["half_precision_of", "open_faithful", "open_runner"]
-
-logger = logging.getLogger(__name__)
-
-_AUTO = ("cuda", "cpu")
+__all__ = ["OpenedArtifact", "known_file", "open_artifact", "open_known", "open_runner"]
 
 
-def open_runner(path: Path, *, device: str | None = None, threads: int | None = None, trust: bool = False) -> Runner:
-    """A checkpoint in PyTorch, an ONNX file in ONNX Runtime, an engine in TensorRT, by its suffix.
+@dataclass(frozen=True, slots=True)
+class OpenedArtifact:
+    """A file that runs; a context manager that closes the runner at its end.
 
-    bf16 runs on the CPU as `half_executor` does it.
+    Attributes:
+        file: what is known of it.
+        runner: that runs it.
+    """
+
+    file: KnownFile
+    runner: Runner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.runner.close()
+
+
+def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFile:
+    """Finds a file by its suffix, hashes it, and holds it against the manifest beside it.
+
+    Args:
+        path: a checkpoint, neosr's folder, an ONNX file or an engine.
+        trust: take a file that is not the one its manifest describes, too.
+    Raises:
+        RunnerError: not there, or of a kind that nothing here runs.
+        CheckpointError: a folder without checkpoints.
+        ManifestError: not the file that was proved, or a manifest without its file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from aether_deploy.network.checkpoint import newest_checkpoint
+
+        path = newest_checkpoint(path)
+    row = format_of(path)
+    if row is None:
+        known = ", ".join(dict.fromkeys(suffix for row in FORMATS.values() for suffix in row.suffixes))
+        raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected one of {known}")
+    found = read_manifest(path)
+    try:
+        sha256 = sha256_of(path)
+    except OSError as error:
+        if found is not None and not path.exists():
+            raise ManifestError(f"{path}: not there, only its manifest is; export it again") from error
+        raise RunnerError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if found is not None and not trust:
+        require_match(path, found, sha256)
+    return KnownFile(path, row, sha256, found)
+
+
+def open_known(
+    file: KnownFile,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    trust: bool = False,
+    faithful: bool = False,
+) -> Runner:
+    """A runner for a file that was found before; see `open_artifact`."""
+    return file.format.maker.open_file(file, device=device, threads=threads, trust=trust, faithful=faithful)
+
+
+def open_artifact(
+    path: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    trust: bool = False,
+    faithful: bool = False,
+) -> OpenedArtifact:
+    """A checkpoint in PyTorch, an ONNX file in ONNX Runtime, an engine in TensorRT.
 
     Args:
         path: the file; of a checkpoint, neosr's folder too.
-        device: of `DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged. None is the
-            CPU, but for an engine, which runs on the GPU and refuses `cpu`.
+        device: of `devices.DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged. None is
+            the CPU, but for an engine, which runs on the GPU and refuses `cpu`.
         threads: on the CPU; one a core by default.
-        trust: load an engine that no manifest vouches for.
+        trust: open a file that is not what its manifest says, and an engine that no manifest vouches for.
+        faithful: on the CPU, round what half precision computes as its types say; ONNX Runtime's CPU provider computes
+            it in fp32, which is faster.
     Raises:
         RunnerError: a suffix that nothing here runs, or a device that is not there or cannot run it.
         CheckpointError: a checkpoint that cannot be read.
-        EngineError, ManifestError: an engine that may not or cannot be loaded.
+        EngineError, ManifestError: a file that may not or cannot be loaded.
     """
-    if path.suffix == ".onnx":
-        if not path.is_file():
-            raise RunnerError(f"{path}: not there; check the path")
-        return _open_onnx(path, device or "cpu", threads)
-    from aether_deploy.engines.header import SUFFIX as ENGINE_SUFFIX
-    from aether_deploy.network.checkpoint import SUFFIXES
-
-    if path.suffix == ENGINE_SUFFIX:
-        if device == "cpu":
-            raise RunnerError(
-                f"{path}: an engine for --device cpu; it runs only on the GPU that it was built for: leave --device "
-                "out, or give the ONNX file that it was built from"
-            )
-        from aether_deploy.engines.runner import EngineRunner
-
-        return EngineRunner(path, trust=trust)
-    if path.suffix in SUFFIXES or path.is_dir():
-        return _open_checkpoint(path, device or "cpu", threads)
-    raise RunnerError(
-        f"{path}: no runner for {path.suffix or 'this'}; expected {', '.join(SUFFIXES)}, .onnx or .engine"
-    )
+    file = known_file(path, trust=trust)
+    return OpenedArtifact(file, open_known(file, device=device, threads=threads, trust=trust, faithful=faithful))
 
 
-def _open_onnx(path: Path, device: str, threads: int | None) -> Runner:
-    import onnxruntime as ort
+def open_runner(
+    path: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None, trust: bool = False
+) -> Runner:
+    """The runner of any artifact or checkpoint; `with` closes it.
 
-    if device not in ("auto", "cpu"):
-        return OnnxRunner(path, provider=PROVIDERS[device], threads=threads)
-    for name in _AUTO[:-1] if device == "auto" else ():
-        if PROVIDERS[name] in ort.get_available_providers():
-            try:
-                return OnnxRunner(path, provider=PROVIDERS[name])
-            except RunnerError as error:
-                logger.warning("%s; the CPU runs it", error)
-    try:
-        return OnnxRunner(path, threads=threads)
-    except RunnerError:
-        from aether_deploy.artifacts.opening import half_precision_of
-        from aether_deploy.runners.rounded import HalfRunner
-
-        # The CPU provider has no bf16 convolution; asked only now, since this imports torch.
-        if half_precision_of(path) != "bf16":
-            raise
-        return HalfRunner(path)
-
-
-def _open_checkpoint(path: Path, device: str, threads: int | None) -> TorchRunner:
-    import torch
-
-    from aether_deploy.network.checkpoint import load_checkpoint
-
-    if device == "tensorrt":
-        raise RunnerError(f"{path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
-    device = torch_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return TorchRunner.from_checkpoint(load_checkpoint(path), device=device)
-
-
-def open_faithful(path: Path, *, device: str | None = None, trust: bool = False) -> Runner:
-    """What a comparison runs: on the CPU `HalfRunner` for a half-precision ONNX file, else as `open_runner`.
+    `run` takes (N, C, H, W) float32 RGB in [0, 1] and gives (N, C, scale*H, scale*W), not clamped.
 
     Args:
-        path, device, trust: see there.
+        path, device, threads, trust: see `open_artifact`.
     Raises:
-        RunnerError, CheckpointError: see there.
+        RunnerError, CheckpointError, EngineError, ManifestError: see `open_artifact`.
     """
-    from aether_deploy.artifacts.opening import open_runner
-
-    if not half_precision_of(path):
-        return open_runner(path, device=device, trust=trust)
-    provided = open_runner(path, device=device) if device not in (None, "cpu") else None
-    return HalfRunner(path) if provided is None or provided.device == "cpu" else provided
-
-
-def half_precision_of(path: Path) -> str | None:
-    """fp16 or bf16 if that is what an ONNX file stores weights in; None for any other file."""
-    if path.suffix != ".onnx":
-        return None
-    try:
-        stored = {value.dtype for value in ir.load(path).graph.initializers.values()}
-    except (OSError, ValueError, RuntimeError, DecodeError):
-        return None  # open_runner says what is wrong with it
-    return next((name for name in HALF if DTYPES[name] in stored), None)
+    return open_artifact(path, device=device, threads=threads, trust=trust).runner

@@ -1,86 +1,105 @@
-"""Checkpoint -> proved artifacts, one for each format and precision; the reference is captured once."""
+"""Checkpoint -> proved artifacts, one for each format and variant; the reference is captured once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from aether_deploy.artifacts.engine_file import engine_name, export_engine
-from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
-from aether_deploy.artifacts.onnx_file import _onnx, _onnx_once
-from aether_deploy.engines.plan import plan_engine
-from aether_deploy.engines.process import FLAVOURS, tensorrt_version
+from aether_deploy.artifacts.formats import EXPORTS, FORMATS
+from aether_deploy.artifacts.model import Artifact, ExportOptions, ExportPlan, Source
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.forms import Variant
-from aether_deploy.graphs.types import HALF
-from aether_deploy.network.fusion import fuse_aether
+from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
+from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.variant import variants
+from aether_deploy.proof.exactness import require_exact
 from aether_deploy.proof.reference import capture_reference
 
-if TYPE_CHECKING:
-    from aether_deploy.network.checkpoint import Checkpoint
-    from aether_deploy.network.spec import NetworkSpec
-
-__all__ = ["FORMATS", "export_model", "plan"]
+__all__ = ["export_model", "plan_export"]
 
 logger = logging.getLogger(__name__)
 
 
-def plan(checkpoint: Checkpoint, options: ExportOptions) -> tuple[Target, ...]:
-    """The artifacts that `export_model` would make, in order.
+def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
+    """What `export_model` would make, named and checked, before anything is run.
 
+    Args:
+        checkpoint: from `load_checkpoint`.
+        options: what to make of it.
     Raises:
-        ExportError: a shape, name or flag that cannot be.
+        ExportError: a format, shape, name or flag that cannot be.
         EngineError: an engine that cannot be built here; see `plan_engine`.
     """
-    folder = options.output or checkpoint.path.parent
+    folder = checkpoint.path.parent if options.output is None else Path(options.output)
     name = options.name or checkpoint.name
     if Path(name).name != name:
         raise ExportError(f"name {name!r}; expected a file name without folders")
-    if not set(options.precisions) & set(HALF) and (options.io, options.islands) != ("fp32", "default"):
-        raise ExportError("--io and --islands are for half precision; add --precision fp16 or bf16, or leave them out")
-    if options.engine.given and not set(options.formats) & set(FLAVOURS):
-        flags = ", ".join(options.engine.given)
-        raise ExportError(f"{flags}: for engines only; add --format tensorrt-rtx or tensorrt, or leave it out")
+    unknown = [kind for kind in options.formats if kind not in EXPORTS]
+    if unknown or not options.formats or not options.variants:
+        raise ExportError(f"format {unknown[0] if unknown else None!r}; expected {', '.join(EXPORTS)}")
+    rows = [FORMATS[kind] for kind in dict.fromkeys(options.formats)]
+    engines = [row for row in FORMATS.values() if row.kind == "engine"]
+    if options.engine.given and not any(row in engines for row in rows):
+        flags, names = ", ".join(options.engine.given), " or ".join(row.name for row in reversed(engines))
+        raise ExportError(f"{flags}: for engines only; add --format {names}, or leave it out")
+    static = options.static
+    if static is not None and (static[1] != checkpoint.spec.in_chans or min(static) < 1):
+        shape, expected = "x".join(map(str, static)), f"Nx{checkpoint.spec.in_chans}xHxW, all at least 1"
+        raise ExportError(f"static shape {shape}; expected {expected}")
     stem = folder / f"{checkpoint.spec.scale}x_{name}"
-    return tuple(
-        target for kind in dict.fromkeys(options.formats) for target in _targets(kind, checkpoint.spec, stem, options)
+    return ExportPlan(
+        checkpoint,
+        options,
+        tuple(
+            row.maker.plan(row, checkpoint.spec, variant, options, stem) for row in rows for variant in options.variants
+        ),
     )
 
 
-def _targets(kind: str, spec: NetworkSpec, stem: Path, options: ExportOptions) -> Iterator[Target]:
-    """One for each precision."""
-    version = tensorrt_version(kind) if kind in FLAVOURS else ""
-    for variant in map(options.variant, dict.fromkeys(options.precisions)):
-        if kind not in FLAVOURS:
-            yield Target(kind, variant, _onnx_path(stem, variant), options)
-            continue
-        engine = plan_engine(kind, spec, variant, options.engine, version=version)
-        onnx = _onnx_path(stem, engine.variant)
-        yield Target(kind, engine.variant, stem.with_name(engine_name(stem.name, engine)), options, engine, onnx)
-
-
-def _onnx_path(stem: Path, variant: Variant) -> Path:
-    return stem.with_name(f"{stem.name}_{variant.precision}_op{variant.opset}{variant.tags}.onnx")
-
-
-def export_model(checkpoint: Checkpoint, options: ExportOptions) -> list[Artifact]:
-    """Captures the reference, fuses, and makes every target; each is reloaded from disk and proved.
-
-    Raises:
-        ParityError: an artifact is not the network as it was trained; that file is not left behind.
-        ExportError: see `plan` and `export_onnx`.
-    """
-    targets = plan(checkpoint, options)
+def _make(planned: ExportPlan) -> list[Artifact]:
+    """Captures the reference, fuses, proves the fused weights in float64, and makes every target."""
+    checkpoint, options = planned.checkpoint, planned.options
     reference = capture_reference(checkpoint, options.images, static=options.static)
-    source = Source(checkpoint, fuse_aether(checkpoint.build()), reference)
-    return [FORMATS[target.format](source, target) for target in targets]
+    network = fuse_network(checkpoint.build(), checkpoint.spec)
+    require_exact(checkpoint, network, f"the fused network of {checkpoint.path.name}")
+    source = Source(checkpoint, network, reference)
+    return [FORMATS[target.format].maker.export(source, target) for target in planned.targets]
 
 
-def _engine(source: Source, target: Target) -> Artifact:
-    return export_engine(source, target, _onnx)
+def export_model(
+    checkpoint: Checkpoint | ExportPlan | str | os.PathLike[str],
+    options: ExportOptions | None = None,
+    *,
+    format: str | Sequence[str] = "onnx",
+    precision: str | Sequence[str] = "fp32",
+    output: str | os.PathLike[str] | None = None,
+) -> list[Artifact]:
+    """Checkpoint -> proved files, in the order of formats and precisions.
 
+    Each is written into a hidden folder, reloaded from disk and compared with the network as it was trained; only then
+    it gets its place, with its manifest.
 
-# Adding a format: one exporter and one line.
-FORMATS: dict[str, Callable[[Source, Target], Artifact]] = {"onnx": _onnx_once, **dict.fromkeys(FLAVOURS, _engine)}
+    Args:
+        checkpoint: as trained or fused, or its path; or what `plan_export` gave, which has all the rest in it.
+        options: everything that can be asked for; the other arguments are then left out.
+        format: one or several of onnx, tensorrt, tensorrt-rtx.
+        precision: one or several of fp32, fp16, bf16.
+        output: folder; beside the checkpoint by default.
+    Returns:
+        an `Artifact` for each file: its path, report and manifest.
+    Raises:
+        CheckpointError: a path that cannot be read as a checkpoint.
+        ExportError, EngineError: see `plan_export`.
+        ParityError: a file is not the network as it was trained; it is not left behind.
+    """
+    if isinstance(checkpoint, ExportPlan):
+        return _make(checkpoint)
+    if options is None:
+        options = ExportOptions(
+            formats=(format,) if isinstance(format, str) else tuple(format),
+            variants=variants((precision,) if isinstance(precision, str) else precision),
+            output=output,
+        )
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    return _make(plan_export(loaded, options))

@@ -14,7 +14,7 @@ from aether_deploy.cli.options import (
     json_option,
     trust_option,
 )
-from aether_deploy.cli.output import console, next_command, print_json, progress, show_report
+from aether_deploy.cli.output import console, next_command, print_json, progress, show_report, without_tf32
 
 __all__ = [
     "COMMANDS",
@@ -33,4 +33,5 @@ __all__ = [
     "progress",
     "show_report",
     "trust_option",
+    "without_tf32",
 ]

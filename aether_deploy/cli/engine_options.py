@@ -83,8 +83,9 @@ def show_engine(manifest: Manifest, out: Console) -> None:
     from aether_deploy.engines.memory import describe_bytes
 
     engine = manifest.engine
-    network, header = engine["network"], engine["header"]
-    for profile in engine["profiles"]:
+    assert engine is not None  # it is the manifest of one
+    network = engine.network
+    for profile in engine.profiles:
         shapes = " / ".join("x".join(map(str, profile[which])) for which in ("min", "opt", "max"))
         needs = ", ".join(f"{describe_bytes(count)} at {which}" for which, count in profile["activation_bytes"].items())
         out.print(f"profile {shapes}: activations about {needs}")
@@ -93,17 +94,16 @@ def show_engine(manifest: Manifest, out: Console) -> None:
         f"{end['name']} {end['dtype']} {_dims(end['shape'])}" for end in (*network["inputs"], *network["outputs"])
     )
     out.print(f"network {ends}; {network['layers']} layers, strongly typed: {types}")
-    targets = "+".join(header["compute_capabilities"]) or "+".join(engine["compute_capabilities"])
-    out.print(
-        f"engine  {engine['flavour']} {engine['version']} for {targets}, built in {engine['build_seconds']:.1f} s"
-    )
-    if not engine["executed"]:
-        out.print(f"proof   of {engine['onnx']['file']}, which it was built from; no GPU for it is here: not executed")
+    targets = "+".join(engine.header["compute_capabilities"]) or "+".join(engine.compute_capabilities)
+    out.print(f"engine  {engine.flavour} {engine.version} for {targets}, built in {engine.build_seconds:.1f} s")
+    if not engine.executed:
+        out.print(f"proof   of {engine.onnx['file']}, which it was built from; no GPU for it is here: not executed")
         return
-    out.print(f"proof   run on {engine['device']['gpu']}")
-    for row in engine["latency"]:
+    if engine.device:
+        out.print(f"proof   run on {engine.device['gpu']}")
+    for row in engine.latency or ():
         out.print(f"latency {_dims(row['shape'])}: median {row['median_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms")
-    memory = ", ".join(map(describe_bytes, engine["device_memory"]))
+    memory = ", ".join(map(describe_bytes, engine.device_memory or ()))
     out.print(f"memory  {memory} of activations, as the engine says")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aether_deploy.runners.devices import DEVICES
+
 if TYPE_CHECKING:
     from aether_deploy.arrays import Shape
 
@@ -25,8 +27,7 @@ images_option = click.option(
     help="Photos to prove parity on, your own instead of the packaged four.",
 )
 
-# `runners.DEVICES`, which `--help` does not import.
-DEVICE = click.Choice(["auto", "cpu", "cuda", "tensorrt"])
+DEVICE = click.Choice(DEVICES)
 
 device_option = click.option(
     "--device",

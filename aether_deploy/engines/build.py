@@ -1,4 +1,4 @@
-"""ONNX -> TensorRT engine, for GPUs that may not even be here; built in a process of its own.
+"""ONNX -> TensorRT engine, for GPUs that need not be in this machine; built in a process of its own.
 
 from aether_deploy.engines.build import BuildRequest, build_engine
 
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,35 +22,31 @@ from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.engines.targets import ComputeCapability, check_rtx
 from aether_deploy.errors import EngineError
+from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.precisions.variant import Variant
 
 __all__ = ["BuildRequest", "BuildResult", "build_engine", "translated"]
 
 logger = logging.getLogger(__name__)
 
-_DTYPES = {"fp32": "FLOAT", "fp16": "HALF"}
-
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """How to build.
+    """How to build an engine.
 
     Attributes:
         flavour: `tensorrt` or `tensorrt-rtx`.
         profiles: at least one.
-        capabilities: the GPUs that an RTX engine is for; a plan is for the GPU that is here.
-        precision: of the ONNX, which decides it; fp16 is refused unless it is in the network.
-        io: fp32 or fp16, the types at both ends of the ONNX.
-        ffn: the FFN's form in the ONNX.
-        workspace: the most bytes of activation memory, None for all that there is.
-        estimates: bytes that each profile's opt and max shape are expected to need.
+        capabilities: the GPUs that an RTX engine is for; a plan is for the GPU in this machine.
+        variant: the form of the ONNX file, which determines the precision; a network without it is refused.
+        workspace: limit of activation memory in bytes; None for all the memory there is.
+        estimates: (opt, max) bytes of activation memory that each profile's shapes are expected to need.
     """
 
     flavour: str
     profiles: tuple[Profile, ...]
     capabilities: tuple[ComputeCapability, ...] = ()
-    precision: str = "fp32"
-    io: str = "fp32"
-    ffn: str = "linear"
+    variant: Variant = field(default_factory=Variant)
     workspace: int | None = None
     estimates: tuple[tuple[int, int], ...] = ()
 
@@ -60,9 +56,9 @@ class BuildResult:
     """What was built.
 
     Attributes:
-        network: ends, layers, types of all tensors and typing, read back from the parsed network.
+        network: inputs, outputs, layers, tensor types and typing, read back from the parsed network.
         header: of the file.
-        seconds: of the build.
+        seconds: that the build took.
         version: of TensorRT.
     """
 
@@ -75,24 +71,24 @@ class BuildResult:
 def build_engine(
     onnx: Path, engine: Path, request: BuildRequest, *, name: str | None = None, log: Path | None = None
 ) -> BuildResult:
-    """Builds, and reads back what can be read without a GPU: the network, the header, size and targets.
+    """Builds an engine, and reads back what can be read without a GPU: the network, header, size and targets.
 
     Args:
         onnx: a proved file.
-        engine: to write; the caller's temporary file.
-        request: see there.
+        engine: the file to write, a temporary one of the caller's.
+        request: shapes, GPUs, precision and memory.
         name: of the engine in messages, where `engine` is temporary.
-        log: where TensorRT's log goes if the build fails; `<engine>.log` by default.
+        log: the file for TensorRT's log if the build fails; `<engine>.log` by default.
     Raises:
-        EngineError: refused before or by the build.
+        EngineError: the request was refused, the build failed, or the result is not what was requested.
     """
     name = name or engine.name
     log = log or engine.with_name(f"{engine.name}.log")
     if not request.profiles:
         raise EngineError(f"{name}: no profile; without one TensorRT would build for 1x1 pixels only")
     if request.flavour == "tensorrt-rtx":
-        check_rtx(request.capabilities, ffn=request.ffn)
-    # A process for each build: after a failed one, another in the same process has been seen to fail too.
+        check_rtx(request.capabilities, ffn=request.variant.ffn)
+    # One process per build: after a failed build, the next in the same process has been seen to fail too.
     with EngineProcess(request.flavour) as process:
         version = str(process.ask("about")[0]["version"])
         with translated(name, log=log, request=request):
@@ -108,8 +104,8 @@ def translated(what: str, *, log: Path | None = None, request: BuildRequest | No
 
     Args:
         what: the engine's name.
-        log: where TensorRT's whole log is then written.
-        request: of a build, for the advice on memory.
+        log: the file for TensorRT's whole log; None writes none.
+        request: of a build, for advice on memory.
     Raises:
         EngineError: for each `RefusedError`.
     """
@@ -158,8 +154,9 @@ def _out_of_memory(request: BuildRequest) -> str:
 
 
 def _check_built(name: str, request: BuildRequest, network: dict[str, Any], header: EngineHeader, version: str) -> None:
-    """Compares what was built with what was asked for; TensorRT fails silently in several ways."""
-    expected = _DTYPES[request.io if request.precision != "fp32" else "fp32"]
+    """Compares the result with the request; TensorRT fails silently in several ways."""
+    variant = request.variant
+    expected = PRECISIONS[variant.io].tensorrt
     channels = request.profiles[0].opt[1]
     for end, tensors in (("input", network["inputs"]), ("output", network["outputs"])):
         tensor = tensors[0]
@@ -170,12 +167,15 @@ def _check_built(name: str, request: BuildRequest, network: dict[str, Any], head
             )
     if not network["strongly_typed"]:
         raise EngineError(f"{name}: the network is weakly typed, so its precision would be TensorRT's choice")
-    if request.precision == "fp16" and not network["types"].get("HALF"):
-        raise EngineError(f"{name}: no tensor of the network is fp16; give the ONNX file of --precision fp16")
+    if not network["types"].get(variant.row.tensorrt):
+        raise EngineError(
+            f"{name}: no tensor of the network is {variant.precision}; give the ONNX file of "
+            f"--precision {variant.precision}"
+        )
     wanted = tuple(sorted(request.capabilities))
     title = FLAVOURS[request.flavour].title
     if header.version and header.version != version:
         raise EngineError(f"{name}: its header says {header.version}, but {title} {version} built it")
     if request.flavour == "tensorrt-rtx" and header.capabilities != wanted:
         seen = ", ".join(map(str, header.capabilities))
-        raise EngineError(f"{name}: its header says {seen}, asked for was {', '.join(map(str, wanted))}")
+        raise EngineError(f"{name}: its header says {seen}, expected {', '.join(map(str, wanted))}")

@@ -1,4 +1,4 @@
-"""An engine, reloaded from disk and run on the GPU that is here, against the network as it was trained."""
+"""Reloads an engine from disk and runs it on the GPU in this machine, against the network as it was trained."""
 
 from __future__ import annotations
 
@@ -19,48 +19,47 @@ from aether_deploy.proof.verdict import ParityReport, Reference, capture, verify
 
 if TYPE_CHECKING:
     from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.proof.manifest import Manifest
 
 __all__ = ["prove_engine", "runs_here"]
 
 logger = logging.getLogger(__name__)
 
-# Enough for a p99 at 256x256, and a few seconds at 1080p.
+# Runs: enough for a p99 at 256x256; a few seconds at 1080p.
 LATENCY_RUNS = {"opt": 200, "max": 50}
 
 
 def runs_here(request: BuildRequest, driver: Driver) -> bool:
-    """Whether the GPU that is here is one that the engine is for."""
+    """Whether the engine is for the GPU in this machine."""
     return driver.current is not None and driver.current.capability in request.capabilities
 
 
 def prove_engine(
-    engine: Path, request: BuildRequest, checkpoint: Checkpoint, reference: Reference, *, name: str
+    engine: Path, manifest: Manifest, request: BuildRequest, checkpoint: Checkpoint, reference: Reference, *, name: str
 ) -> tuple[ParityReport, dict[str, Any]]:
-    """Runs the reference's cases that fit, and min, opt, max and an odd size; then measures.
+    """Runs the reference's cases that fit, and noise at min, opt, max and an odd size; then measures.
 
     Args:
-        engine: the file, its manifest beside it.
-        request: that it was built from.
-        checkpoint: the network as it was trained, for the shapes that the reference has not.
-        reference: captured from it on the CPU.
-        name: of the engine, for the progress shown.
+        engine: the file.
+        manifest: of the engine.
+        request: that the engine was built from.
+        checkpoint: the network as it was trained, for shapes that are not in the reference.
+        reference: captured from that network on the CPU.
+        name: of the engine, shown with the progress.
     Returns:
-        The report by the gate of the engine's precision, and {latency, device_memory}.
+        (the report by the gate of the engine's precision, {latency in ms, device_memory in bytes}).
     Raises:
-        EngineError: it does not load or run.
+        EngineError: the engine does not load or run.
     """
-    runner = EngineRunner(engine)
-    try:
+    with EngineRunner(engine, manifest) as runner:
         wanted = _extended(reference, request, checkpoint)
-        report = verify(wanted, runner.run, request.precision, what=name)
+        report = verify(wanted, runner.run, request.variant.precision, what=name)
         measured = {"latency": _latencies(runner, request), "device_memory": runner.about["device_memory"]}
-    finally:
-        runner.close()
     return report, measured
 
 
 def _extended(reference: Reference, request: BuildRequest, checkpoint: Checkpoint) -> Reference:
-    """What of the reference the profiles take, and noise at each profile's own shapes."""
+    """The cases of the reference that the profiles take, and noise at each profile's own shapes."""
     fitting = [
         (case, output)
         for case, output in zip(reference.cases, reference.outputs, strict=True)
@@ -68,13 +67,14 @@ def _extended(reference: Reference, request: BuildRequest, checkpoint: Checkpoin
     ]
     rng = np.random.default_rng(1)
     shapes = dict.fromkeys(shape for profile in request.profiles for shape in (*profile.shapes, _odd(profile)))
-    added = capture(_on_gpu(checkpoint), [Case("noise", rng.random(shape, dtype=np.float32)) for shape in shapes])
+    noises = [Case("noise", rng.random(shape, dtype=np.float32), drawn=True) for shape in shapes]
+    added = capture(_on_gpu(checkpoint), noises)
     cases, outputs = zip(*fitting, strict=True) if fitting else ((), ())
     return Reference((*cases, *added.cases), (*outputs, *added.outputs))
 
 
 def _odd(profile: Profile) -> Shape:
-    """A size with odd sides, or the nearest that the profile takes."""
+    """The shape with the odd size 37x53, or the nearest that the profile takes."""
     height, width = (
         min(max(size, low), high) for size, low, high in zip((37, 53), profile.min[2:], profile.max[2:], strict=True)
     )
@@ -89,9 +89,13 @@ def _on_gpu(checkpoint: Checkpoint) -> Callable[[Array], Array]:
     network = checkpoint.build().to(device)
 
     def run(lr: Array) -> Array:
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
-            torch.backends.cuda.matmul.allow_tf32 = False
-            output: Array = network(torch.from_numpy(lr).to(device)).cpu().numpy()
+        matmul = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+                output: Array = network(torch.from_numpy(lr).to(device)).cpu().numpy()
+        finally:
+            matmul.allow_tf32 = before
         return output
 
     return run

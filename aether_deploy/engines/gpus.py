@@ -1,4 +1,4 @@
-"""The NVIDIA driver and the GPUs that are here, asked through the driver's own library."""
+"""The NVIDIA driver and the GPUs in this machine, queried through the driver's own library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Driver", "Gpu", "read_driver"]
 
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
-# CUdevice_attribute values of cuda.h.
+# Values of CUdevice_attribute in cuda.h.
 _MAJOR, _MINOR = 75, 76
 
 
@@ -28,10 +28,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What the driver says.
+    """What the driver reports.
 
     Attributes:
-        cuda: the newest CUDA version that it runs, as "13.0"; "" without a driver.
+        cuda: the newest CUDA version that it supports, such as "13.0"; "" without a driver.
         gpus: in the driver's order; the first is the current one.
         problem: why there is no GPU; "" if there is one.
     """
@@ -42,12 +42,12 @@ class Driver:
 
     @property
     def current(self) -> Gpu | None:
-        """The GPU that work goes to."""
+        """The GPU that is used; None if there is none."""
         return self.gpus[0] if self.gpus else None
 
 
 def read_driver(library: str = DRIVER_LIBRARY) -> Driver:
-    """Asks the driver; neither torch nor a CUDA toolkit is needed. Never raises for what a machine lacks."""
+    """Queries the driver; needs neither torch nor a CUDA toolkit, and does not raise if driver or GPU is missing."""
     try:
         cuda = ctypes.CDLL(library)
     except OSError as error:

@@ -1,13 +1,13 @@
-"""What an engine file says of itself, read without TensorRT and without a GPU.
+"""What an engine file says about itself, read without TensorRT and without a GPU.
 
-The header is not documented by NVIDIA. This layout was measured on TensorRT-RTX 1.7.1, one engine for
-each compute capability, so what it gives is advice; the proof of a file is its sha256 in the manifest.
+NVIDIA does not document the header. This layout was measured on TensorRT-RTX 1.7.1, one engine for each compute
+capability, so what it gives is advice; the proof of a file is its sha256 in the manifest.
 
     offset  bytes
     0       4      magic, `vtrt`
     16      8      size of the file
-    24      4      version, one byte a part: 1, 7, 1, 116
-    32      4      compute capabilities, a bit each in the order of `targets.RTX_CAPABILITIES`
+    24      4      version, one byte for each part: 1, 7, 1, 116
+    32      4      compute capabilities, one bit each, in the order of `targets.RTX_CAPABILITIES`
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from typing import Any
 from aether_deploy.engines.targets import RTX_CAPABILITIES, ComputeCapability
 from aether_deploy.errors import EngineError
 
-__all__ = ["SUFFIX", "EngineHeader", "read_header"]
-
-SUFFIX = ".engine"
+__all__ = ["PLAN_MAGICS", "EngineHeader", "read_header"]
 
 RTX_MAGIC = b"vtrt"
-# Plans of data-center TensorRT, whose layout was not measured here.
+# Plans of data-center TensorRT, whose layout was not measured.
 PLAN_MAGICS = (b"ftrt", b"ptrt")
 
 _HEADER = struct.Struct("<4s12xQ4B4xI")
@@ -36,10 +34,10 @@ class EngineHeader:
     """The first bytes of an engine.
 
     Attributes:
-        magic: four characters.
-        version: `1.7.1.116`; "" where the layout is not known.
-        size: bytes that the file should have; 0 where not known.
-        capabilities: that it was built for; empty where not known.
+        magic: the first four characters.
+        version: such as `1.7.1.116`; "" if the layout is unknown.
+        size: of the file, in bytes; 0 if unknown.
+        capabilities: those that it was built for; empty if unknown.
     """
 
     magic: str
@@ -48,7 +46,7 @@ class EngineHeader:
     capabilities: tuple[ComputeCapability, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A dict for JSON."""
         return {
             "magic": self.magic,
             "version": self.version,
@@ -58,13 +56,13 @@ class EngineHeader:
 
 
 def read_header(path: Path, *, name: str | None = None) -> EngineHeader:
-    """Reads the header and compares the size in it with the file's.
+    """Reads the header and compares its size with the file's.
 
     Args:
         path: the file.
-        name: to call it in messages, where it has a temporary one.
+        name: of the file in messages, where `path` is temporary.
     Raises:
-        EngineError: not there, no engine, or cut off.
+        EngineError: the file cannot be read, is not an engine, or is cut off.
     """
     what = name or str(path)
     try:

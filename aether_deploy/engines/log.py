@@ -11,7 +11,7 @@ OUT_OF_MEMORY = "out of memory"
 # Lines of the log that are errors: Polygraphy's `[E]` and `[!]`, TensorRT's own `[E]` and `[F]`, Myelin's.
 _ERROR_LINE = re.compile(r"\[[EF!]\]|Error Code|Internal Error|Error:")
 
-# What the log holds -> what it means and what to do. The first that fits is taken, the surest first.
+# Pattern in the log -> what it means and what to do. The first match is taken, so the most certain come first.
 _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(r"BuildCanceled"),
@@ -19,7 +19,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"check_turing_op_compatibility|FP32 GEMM is not supported"),
-        "sm75 (Turing) has no kernel for a MatMul here; the FFN's as 1x1 convolutions build: add --ffn conv1x1, "
+        "sm75 (Turing) has no kernel for a MatMul here; the FFN does build as 1x1 convolutions: add --ffn conv1x1, "
         "or leave sm75 out of --gpu",
     ),
     (
@@ -28,10 +28,10 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (
         re.compile(r"runtime-fusion MVMF for '__myl_Fc'"),
-        "no kernel for one of the FFN's MatMul; build again, or with --ffn conv1x1",
+        "no kernel for one of the FFN's MatMuls; build again, or with --ffn conv1x1",
     ),
     (
-        # Before the driver's absence, which TensorRT reports after it.
+        # Before the missing driver, which TensorRT reports after this.
         re.compile(r"Serialization assertion|MALFORMED_ENGINE|empty memory buffer"),
         "no engine of this TensorRT, or a damaged one; export it again",
     ),
@@ -60,12 +60,12 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def explain(log: str) -> str:
-    """What a log means, in one sentence that begins with a small letter; "" where nothing known is in it."""
+    """What a log means, in one clause that begins with a lower-case letter; "" if nothing in it is known."""
     return next((meaning for pattern, meaning in _KNOWN if pattern.search(log)), "")
 
 
 def last_errors(log: str, count: int = 3) -> list[str]:
-    """The last error lines of a log, each once, without time stamps and source lines."""
+    """The last `count` error lines of a log, each once, without Polygraphy's and TensorRT's prefixes."""
     lines = [line.strip() for line in log.splitlines() if _ERROR_LINE.search(line)]
     bare = [re.sub(r"^\[[^\]]*\] \[TRT\] |^\[[EF!]\] ", "", line) for line in lines]
     return list(dict.fromkeys(bare))[-count:]

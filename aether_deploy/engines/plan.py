@@ -1,4 +1,4 @@
-"""What was asked for -> what will be built: targets, profiles and names, refused before anything is exported."""
+"""The request -> what will be built: targets, profiles and names, checked before anything is exported."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from aether_deploy.engines.process import FLAVOURS
 from aether_deploy.engines.profiles import Profile, make_profiles
 from aether_deploy.engines.targets import DEFAULT_GPUS, SM75, ComputeCapability, check_rtx, parse_gpus
 from aether_deploy.errors import EngineError
-from aether_deploy.graphs.forms import Variant
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.family import NetworkSpec
+from aether_deploy.precisions.variant import Variant
 
 __all__ = ["EngineOptions", "EnginePlan", "plan_engine"]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine takes beyond the ONNX file it comes from.
+    """What an engine needs beyond the ONNX file that it is built from.
 
     Attributes:
         min_shapes, opt_shapes, max_shapes: (N, C, H, W) of each profile; see `profiles.make_profiles`.
-        gpus: names of what an RTX engine is for; see `targets.parse_gpus`. `DEFAULT_GPUS` by default.
-        workspace: the most bytes of activation memory; all that there is by default.
+        gpus: names of the GPUs that an RTX engine is for, see `targets.parse_gpus`; `DEFAULT_GPUS` by default.
+        workspace: limit of activation memory in bytes; by default all the memory there is.
     """
 
     min_shapes: tuple[Shape, ...] = ()
@@ -37,26 +37,29 @@ class EngineOptions:
 
     @property
     def given(self) -> list[str]:
-        """The flags that were given, to refuse them where they do not apply."""
+        """The flags that were given, so that they can be refused where they do not apply."""
         names = [field.name for field in dataclasses.fields(self) if getattr(self, field.name) not in ((), None)]
         return [f"--{name.removesuffix('s').replace('_', '-')}" for name in names]
 
 
 @dataclass(frozen=True, slots=True)
 class EnginePlan:
-    """One engine to be made.
+    """One engine to be built.
 
     Attributes:
-        request: for `engine.build_engine`.
-        variant: the ONNX form that it is built from.
-        tag: of the file name, after the precision: `trtrtx1.7_sm86+sm89`.
-        notes: what people should know before the build.
+        request: for `build.build_engine`.
+        tag: part of the file name, after the precision: `trtrtx1.7_sm86+sm89`.
+        notes: what the user should know before the build.
     """
 
     request: BuildRequest
-    variant: Variant
     tag: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def variant(self) -> Variant:
+        """The form of the ONNX file that it is built from."""
+        return self.request.variant
 
     @property
     def memory(self) -> list[dict[str, int]]:
@@ -73,24 +76,27 @@ def plan_engine(
     version: str,
     driver: Driver | None = None,
 ) -> EnginePlan:
-    """Checks and completes what was asked for.
+    """Checks and completes the request.
 
     Args:
         flavour: `tensorrt` or `tensorrt-rtx`.
         spec: of the network.
-        variant: the ONNX form asked for; for sm75 its FFN becomes 1x1 convolutions.
+        variant: the requested form of the ONNX file; for sm75 its FFN becomes 1x1 convolutions.
         options: of the engine.
         version: of TensorRT.
-        driver: what is here; asked by default.
+        driver: of this machine; read by default.
     Raises:
-        EngineError: a target, profile or flag that cannot be.
+        EngineError: an impossible target, profile or flag.
     """
     driver = driver or read_driver()
     capabilities = _capabilities(flavour, options, driver)
     notes: list[str] = []
     turing = flavour == "tensorrt-rtx" and SM75 in capabilities
-    if turing and variant.precision == "bf16":
-        raise EngineError("sm75 (Turing) has no bf16; take --precision fp16, or leave sm75 out of --gpu")
+    for capability in capabilities:
+        if variant.row.least_capability and (capability.major, capability.minor) < variant.row.least_capability:
+            raise EngineError(
+                f"{capability} has no {variant.precision}; take another --precision, or leave {capability} out of --gpu"
+            )
     if turing and variant.ffn != "conv1x1":
         notes.append("sm75 builds no MatMul: the FFN becomes 1x1 convolutions (--ffn conv1x1)")
         variant = dataclasses.replace(variant, ffn="conv1x1")
@@ -112,22 +118,13 @@ def plan_engine(
         )
         for profile in profiles
     )
-    request = BuildRequest(
-        flavour,
-        profiles,
-        capabilities,
-        precision=variant.precision,
-        io=variant.io,
-        ffn=variant.ffn,
-        workspace=options.workspace,
-        estimates=estimates,
-    )
+    request = BuildRequest(flavour, profiles, capabilities, variant, options.workspace, estimates)
     need = max(at_max for _, at_max in estimates)
     if options.workspace is not None and options.workspace < need:
-        # An estimate, so the build decides.
+        # Only an estimate, so the build decides.
         had = describe_bytes(options.workspace)
         notes.append(f"the largest shape needs about {describe_bytes(need)} of activations, --workspace allows {had}")
-    return EnginePlan(request, variant, _tag(request, version, options), tuple(notes))
+    return EnginePlan(request, _tag(request, version, options), tuple(notes))
 
 
 def _capabilities(flavour: str, options: EngineOptions, driver: Driver) -> tuple[ComputeCapability, ...]:
@@ -135,9 +132,7 @@ def _capabilities(flavour: str, options: EngineOptions, driver: Driver) -> tuple
     if flavour == "tensorrt-rtx":
         return parse_gpus(options.gpus or DEFAULT_GPUS, current=current.capability if current else None)
     if options.gpus and options.gpus != ("current",):
-        raise EngineError(
-            "--gpu is for --format tensorrt-rtx; a TensorRT plan is built for the GPU that is here, on that GPU"
-        )
+        raise EngineError("--gpu is for --format tensorrt-rtx; a TensorRT plan is built on the GPU that it is for")
     if current is None:
         raise EngineError(
             f"--format tensorrt builds on the GPU that the plan is for: {driver.problem}; "

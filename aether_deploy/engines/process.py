@@ -1,4 +1,4 @@
-"""Starts `worker`, talks to it, and ends it; everything it prints is kept as the log."""
+"""Starts `worker`, talks to it, and ends it; all that it prints is kept as the log."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from aether_deploy.errors import EngineError
 
 __all__ = ["FLAVOURS", "EngineProcess", "Flavour", "RefusedError", "tensorrt_version"]
 
-# Seconds that a cancelled worker has to stop by itself: a build looks every few milliseconds, but one
-# tactic of a large network can take longer.
+# Seconds that a cancelled worker has to stop by itself: a build checks every few milliseconds, but one tactic of a
+# large network can take longer.
 STOP_TIMEOUT = 10
 
 
@@ -31,9 +31,9 @@ class Flavour:
 
     Attributes:
         name: of the format.
-        title: for people.
+        title: the name shown to people.
         tag: in file names, before the version.
-        install: the pip command.
+        install: the pip command that installs it.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Flavour:
 
     @property
     def module(self) -> str:
-        """What Python imports."""
+        """The Python module to import."""
         return MODULES[self.name]
 
 
@@ -67,10 +67,10 @@ class RefusedError(EngineError):
 class EngineProcess:
     """A worker of one flavour, as a context manager. Leaving it ends the worker, whatever it is doing.
 
-    The worker has a session of its own, so Ctrl-C reaches this process alone, which then cancels.
+    The worker has a session of its own, so Ctrl-C reaches only this process, which then cancels.
 
-    Raises:
-        EngineError: the flavour is not installed, or not whole.
+    Args:
+        flavour: `tensorrt` or `tensorrt-rtx`.
     """
 
     def __init__(self, flavour: str) -> None:
@@ -116,20 +116,20 @@ class EngineProcess:
         progress: Callable[[str, float], None] | None = None,
         **values: Any,
     ) -> tuple[dict[str, Any], bytes]:
-        """One request, and its answer with the bytes behind it.
+        """Sends one request, and returns its answer with the bytes that follow it.
 
         Args:
-            do: what; see `worker`.
-            payload: bytes behind the request.
+            do: the request, one of those in `worker`.
+            payload: bytes that follow the request.
             progress: called with a phase and a fraction, 0 to 1.
             values: of the request, for JSON.
         Raises:
-            RefusedError: TensorRT refused.
-            EngineError: the flavour is missing, or the worker died.
+            RefusedError: TensorRT refused, or the worker died.
+            EngineError: the flavour is not installed, or incompletely.
         """
         assert self._process.stdin and self._process.stdout
         head = json.dumps({"do": do, "nbytes": len(payload), **values}).encode() + b"\n"
-        # A worker that has died says why on stdout.
+        # A worker that cannot import its flavour says so on stdout before it ends.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(head)
             self._process.stdin.write(payload)
@@ -154,30 +154,32 @@ class EngineProcess:
 
 
 def tensorrt_version(flavour: str) -> str:
-    """The version that imports, as `1.7.1.116`.
+    """The installed version, such as `1.7.1.116`.
 
+    Args:
+        flavour: `tensorrt` or `tensorrt-rtx`.
     Raises:
-        EngineError: the flavour is not installed, or not whole.
+        EngineError: the flavour is not installed, or incompletely.
     """
     with EngineProcess(flavour) as process:
         return str(process.ask("about")[0]["version"])
 
 
 def missing(flavour: Flavour, reason: str, *, installed: bool) -> str:
-    """Why a flavour does not import, and the command that helps."""
+    """Why a flavour cannot be imported, and the command that helps."""
     if not installed:
         return f"{flavour.title} is not installed ({reason}): {flavour.install}"
     if flavour.name == "tensorrt":
         return (
             f"TensorRT's Python module is there but its libraries are not ({reason}): PyPI's tensorrt-cu13-libs is a "
             "placeholder that downloads them from NVIDIA's own index, which pip could not reach; where it can, "
-            f"{flavour.install} --force-reinstall; elsewhere take --format tensorrt-rtx, which is whole on PyPI"
+            f"{flavour.install} --force-reinstall; elsewhere take --format tensorrt-rtx, which is complete on PyPI"
         )
-    return f"{flavour.title} is installed but not whole ({reason}): {flavour.install} --force-reinstall"
+    return f"{flavour.title} is installed incompletely ({reason}): {flavour.install} --force-reinstall"
 
 
 def _environment(flavour: str) -> dict[str, str]:
-    """The worker's: Polygraphy's switch, no installing by itself, this package, and the CUDA runtime of the wheels."""
+    """The worker's: Polygraphy's switch, no automatic installs, this package, and the CUDA runtime from the wheels."""
     environment = dict(os.environ)
     environment["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if flavour == "tensorrt-rtx" else "0"
     environment["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
@@ -191,7 +193,7 @@ def _environment(flavour: str) -> dict[str, str]:
 
 
 def _cuda_runtime_folders() -> list[str]:
-    """Where wheels keep libcudart: `nvidia/cu13/lib` is not among the folders that Polygraphy looks into."""
+    """Where wheels keep libcudart: Polygraphy does not search `nvidia/cu13/lib`."""
     spec = importlib.util.find_spec("nvidia")
     roots = [Path(root) for root in (spec.submodule_search_locations or [])] if spec else []
     return [str(file.parent) for root in roots for file in sorted(root.glob("*/lib/libcudart.so.*"))]

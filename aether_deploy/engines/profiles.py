@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aether_deploy.arrays import Shape
 from aether_deploy.engines.memory import GIB, activation_bytes
 from aether_deploy.errors import EngineError
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.network.family import NetworkSpec
 
 __all__ = ["Profile", "default_profile", "make_profiles"]
 

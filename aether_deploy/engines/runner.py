@@ -15,8 +15,8 @@ from aether_deploy.engines.log import OUT_OF_MEMORY, explain
 from aether_deploy.engines.process import FLAVOURS, EngineProcess, RefusedError, tensorrt_version
 from aether_deploy.engines.profiles import Profile
 from aether_deploy.errors import EngineError, OutOfMemoryError, RunnerError
-from aether_deploy.network.spec import NetworkSpec
-from aether_deploy.proof.manifest import Manifest, read_manifest, verify_artifact
+from aether_deploy.network.families import spec_from_dict
+from aether_deploy.proof.manifest import Manifest
 from aether_deploy.runners.protocol import Runner, measured_scale
 
 __all__ = ["CheckedEngine", "EngineRunner", "check_engine"]
@@ -39,18 +39,17 @@ class CheckedEngine:
     manifest: Manifest | None
 
 
-def check_engine(path: Path, *, trust: bool = False) -> CheckedEngine:
+def check_engine(path: Path, manifest: Manifest | None, *, trust: bool = False) -> CheckedEngine:
     """Decides whether an engine may be loaded, before TensorRT sees a byte of it: an engine is code.
 
     Args:
         path: the file.
+        manifest: of it, its sha256 compared; None if there is none.
         trust: load it whatever its manifest says, or without one.
     Raises:
         EngineError: no engine, cut off, no manifest, or built by another version.
-        ManifestError: not the file that was built.
     """
     header = read_header(path)
-    manifest = read_manifest(path) if trust else verify_artifact(path)
     if manifest is None:
         if not trust:
             raise EngineError(
@@ -58,11 +57,13 @@ def check_engine(path: Path, *, trust: bool = False) -> CheckedEngine:
                 "export it here, or add --trust if you know where it comes from"
             )
         return CheckedEngine(path, "tensorrt" if header.magic.encode() in PLAN_MAGICS else "tensorrt-rtx", header, None)
-    flavour = str(manifest.engine.get("flavour"))
+    if manifest.engine is None:
+        raise EngineError(f"{path}: its manifest is not that of an engine; export it again")
+    flavour = manifest.engine.flavour
     if flavour not in FLAVOURS:
         raise EngineError(f"{path}: its manifest says flavour {flavour!r}; expected {' or '.join(FLAVOURS)}")
     if not trust:
-        _require_version(path, flavour, str(manifest.engine.get("version")))
+        _require_version(path, flavour, manifest.engine.version)
     return CheckedEngine(path, flavour, header, manifest)
 
 
@@ -81,17 +82,16 @@ class EngineRunner(Runner):
 
     Args:
         path: the file.
-        trust: see `check_engine`.
+        manifest, trust: see `check_engine`.
         cache: keep RTX's compiled kernels in `<engine>.cache` beside it.
     Raises:
         EngineError: see `check_engine`, or TensorRT refuses it: no driver, another GPU, a damaged file.
-        ManifestError: see `check_engine`.
     """
 
     device = "cuda"
 
-    def __init__(self, path: Path, *, trust: bool = False, cache: bool = True) -> None:
-        checked = check_engine(path, trust=trust)
+    def __init__(self, path: Path, manifest: Manifest | None, *, trust: bool = False, cache: bool = True) -> None:
+        checked = check_engine(path, manifest, trust=trust)
         self._what = path.name
         self._process = EngineProcess(checked.flavour)
         try:
@@ -106,11 +106,14 @@ class EngineRunner(Runner):
         self.static = first.max if first.min == first.max and len(self.profiles) == 1 else None
         self.smallest = first.min
         self.in_chans = first.max[1]
-        manifest = checked.manifest
-        self.spec = NetworkSpec.from_dict(manifest.network) if manifest else None
-        self.precision = manifest.precision if manifest else "fp16"
-        self.scale = self.spec.scale if self.spec else measured_scale(self.run, first.min)
+        self.spec = spec_from_dict(manifest.network) if manifest else None
+        self.precision = manifest.variant.precision if manifest else "fp16"
         self.name = f"{FLAVOURS[checked.flavour].title} {self.precision}"
+        try:
+            self.scale = self.spec.scale if self.spec else measured_scale(self.run, first.min)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, lr: Array) -> Array:
         """See `Runner`.

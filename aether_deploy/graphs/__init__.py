@@ -1,9 +1,11 @@
 """A network -> ONNX, in memory, and the passes over that graph, each named by its effect.
 
 exporter              network -> fp32 graph with dynamic shapes
-forms                 what a file can be: precision, types at the ends, islands, FFN, opset
+passes                the table of passes that leave the function as it is, and how they are run
 shuffle_last, channels_last_sum, fold_norms      the same values with less work
 ffn_as_convolutions   for runtimes without a matrix product
 half_precision, half_weights                     fp32 -> strongly typed fp16 or bf16
-types, constants      what the passes share
+only_rounded          that it is the fp32 graph and nothing else
+rounded_results       half precision in operators that a CPU has, each result rounded
+types, shapes, constants, opsets                 what the passes share
 """

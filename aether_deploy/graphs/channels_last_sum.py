@@ -8,13 +8,13 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-__all__ = ["ChannelsLastResidual"]
+__all__ = ["ChannelsLastSum"]
 
 
 _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-class ChannelsLastResidual(ir.passes.InPlacePass):
+class ChannelsLastSum(ir.passes.InPlacePass):
     """x + NCHW(ffn) -> NCHW(NHWC(x) + ffn): the sum of the blocks stays NHWC, as norm and FFN have it.
 
     Then each block has a transpose right before its convolution and one right behind it, which ONNX Runtime makes one

@@ -26,7 +26,7 @@ class ConvolutionalFFN(ir.passes.InPlacePass):
         for node in model.graph:
             if node.op_type == "MatMul" and any(use.node.op_type == "Add" for use in _bias_add(node).outputs[0].uses()):
                 raise ir.passes.PreconditionError(
-                    f"{node.outputs[0].name} ends in a sum in NHWC; change the FFN before `ChannelsLastResidual`"
+                    f"{node.outputs[0].name} ends in a sum in NHWC; change the FFN before `ChannelsLastSum`"
                 )
         for transpose in _closing_transposes(model.graph):
             if tuple(transpose.attributes["perm"].as_ints()) != _TO_NCHW:

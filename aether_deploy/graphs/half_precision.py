@@ -17,27 +17,11 @@ import onnx_ir as ir
 
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs.half_weights import WeightLoss, round_weights
-from aether_deploy.graphs.types import DTYPES, HALF, IO, MIN_OPSETS, declared_type, tensor_types
+from aether_deploy.graphs.only_rounded import require_only_rounded
+from aether_deploy.graphs.types import declared_type, largest_finite, tensor_types
+from aether_deploy.network.family import Roles
 
-__all__ = [
-    "AUTO",
-    "POLICIES",
-    "Conversion",
-    "HalfPrecision",
-    "to_half",
-]
-
-# What each policy keeps in fp32, from the cheapest to the safest, which is the order in which `auto` tries
-# them. norm: LayerNormalization, whose squares overflow fp16 from inputs of 256 on, at two casts each.
-# tail: the last convolution, img_range and the mean, where one fp16 step is 0.125 of an 8-bit level.
-# head: the mean's subtraction, where the input arrives in fp32: one cast less, and 5 dB on photos.
-POLICIES: dict[str, frozenset[str]] = {
-    "none": frozenset(),
-    "tail": frozenset({"tail"}),
-    "all-norms": frozenset({"norm"}),
-    "default": frozenset({"head", "norm", "tail"}),
-}
-AUTO = "auto"
+__all__ = ["Conversion", "HalfPrecision", "to_half"]
 
 
 @dataclass
@@ -48,7 +32,7 @@ class Conversion(ir.passes.PassResult):
         weights: see `WeightLoss`.
         casts: Cast nodes in the graph.
         islands: operator -> how many of them compute in fp32.
-        policy: the key of `POLICIES`.
+        policy: the name of what is kept in fp32.
     """
 
     weights: WeightLoss
@@ -65,23 +49,40 @@ class Conversion(ir.passes.PassResult):
         return asdict(self.weights)
 
 
-def to_half(model: ir.Model, precision: str, *, io: str = "fp32", islands: str = "default") -> Conversion:
+def to_half(
+    model: ir.Model,
+    half: ir.DataType,
+    *,
+    name: str,
+    roles: Roles,
+    policy: str,
+    kept: frozenset[str],
+    io: ir.DataType = ir.DataType.FLOAT,
+) -> Conversion:
     """The model in half precision, strongly typed; the given one is not changed.
+
+    What comes out is compared with what went in: see `require_only_rounded`.
 
     Args:
         model: fp32 throughout, one input and one output.
-        precision: fp16 or bf16.
-        io: fp32 or fp16, the type at both ends.
-        islands: a key of `POLICIES`.
+        half: FLOAT16 or BFLOAT16.
+        name: of the precision, for people.
+        roles: which operators are norms, and where head and tail are.
+        policy: the name of what is kept, for people.
+        kept: roles that compute in fp32: some of head, norm, tail.
+        io: the type at both ends, FLOAT or FLOAT16.
     Raises:
-        ExportError: the model is not fp32 throughout, its opset is too old, or a weight overflows.
+        ExportError: the model is not fp32 throughout, or a weight overflows.
     """
+    # Where the input arrives in half, an fp32 head would only widen it.
+    kept = kept if io == ir.DataType.FLOAT else kept - {"head"}
     try:
-        result = HalfPrecision(precision, io=io, islands=islands)(model)
+        result = HalfPrecision(half, roles=roles, kept=kept, io=io, policy=policy)(model)
     except ir.passes.InvariantError as error:
         raise ExportError(str(error)) from error
     assert isinstance(result, Conversion)
-    result.weights.require(precision)
+    result.weights.require(name, largest_finite(half))
+    require_only_rounded(model, result.model, half, roles=roles, kept=kept)
     return result
 
 
@@ -92,29 +93,21 @@ class HalfPrecision(ir.passes.FunctionalPass):
     both ends have theirs, and that each weight is stored once.
 
     Args:
-        precision, io, islands: see `to_half`.
+        half, roles, kept, io, policy: see `to_half`.
     """
 
-    def __init__(self, precision: str, *, io: str = "fp32", islands: str = "default") -> None:
-        if precision not in HALF or io not in IO or islands not in POLICIES:
-            raise ExportError(
-                f"precision {precision}, io {io}, islands {islands}; "
-                f"expected {' or '.join(HALF)}, {' or '.join(IO)}, and one of {', '.join(POLICIES)}"
-            )
-        self.precision = precision
-        self.io = DTYPES[io]
-        self.half = DTYPES[precision]
-        self.islands = islands
+    def __init__(
+        self, half: ir.DataType, *, roles: Roles, kept: frozenset[str], io: ir.DataType, policy: str = ""
+    ) -> None:
+        self.half = half
+        self.roles = roles
+        self.kept = kept
+        self.io = io
+        self.policy = policy
 
     def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError unless the graph is fp32, has one image at each end, and a fitting opset."""
+        """Raises PreconditionError unless the graph is fp32 and has one image at each end."""
         graph = model.graph
-        opset = graph.opset_imports.get("", 0)
-        if opset < MIN_OPSETS[self.precision]:
-            least = MIN_OPSETS[self.precision]
-            raise ir.passes.PreconditionError(
-                f"opset {opset} has no {self.precision} convolution; give --opset {least} or above"
-            )
         ends = [*graph.inputs, *graph.outputs]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1 or model.functions:
             raise ir.passes.PreconditionError("a graph of one input and one output and no functions is expected")
@@ -128,15 +121,15 @@ class HalfPrecision(ir.passes.FunctionalPass):
         """A converted copy; see `to_half`."""
         model = model.clone()
         graph = model.graph
-        kept = POLICIES[self.islands] - (frozenset() if self.io == ir.DataType.FLOAT else frozenset({"head"}))
-        types = {node: ir.DataType.FLOAT if role in kept else self.half for node, role in _roles(graph).items()}
-        weights = round_weights(graph, types, self.precision)
+        roles = _roles(graph, self.roles)
+        types = {node: ir.DataType.FLOAT if role in self.kept else self.half for node, role in roles.items()}
+        weights = round_weights(graph, types, self.half)
         graph.inputs[0].type = ir.TensorType(self.io)
         _insert_casts(graph, types)
         _type_output(graph, types, self.io)
         ops = Counter(node.op_type for node, kind in types.items() if kind == ir.DataType.FLOAT)
         casts = sum(node.op_type == "Cast" for node in graph)
-        return Conversion(model, True, weights, casts, dict(sorted(ops.items())), self.islands)
+        return Conversion(model, True, weights, casts, dict(sorted(ops.items())), self.policy)
 
     def ensures(self, model: ir.Model) -> None:
         """Raises PostconditionError unless the graph is strongly typed and both ends are as asked."""
@@ -149,25 +142,25 @@ class HalfPrecision(ir.passes.FunctionalPass):
             raise ir.passes.PostconditionError(f"input and output are not {self.io}")
 
 
-def _roles(graph: ir.Graph) -> dict[ir.Node, str]:
+def _roles(graph: ir.Graph, roles: Roles) -> dict[ir.Node, str]:
     """head, norm, tail or body of every node, in order.
 
-    The head is what precedes the first convolution, the tail what follows from the last one on, it included.
+    The head is everything before the first convolution; the tail is the last convolution and everything after it.
     """
-    roles = {node: "norm" if node.op_type == "LayerNormalization" else "body" for node in graph}
-    for node in itertools.takewhile(lambda node: node.op_type != "Conv", graph):
-        roles[node] = "head"
-    for node in _tail(graph):
-        roles[node] = "tail"
-    return roles
+    found = {node: "norm" if node.op_type in roles.norm else "body" for node in graph}
+    for node in itertools.takewhile(lambda node: node.op_type != roles.ends, graph):
+        found[node] = "head"
+    for node in _tail(graph, roles):
+        found[node] = "tail"
+    return found
 
 
-def _tail(graph: ir.Graph) -> Iterator[ir.Node]:
+def _tail(graph: ir.Graph, roles: Roles) -> Iterator[ir.Node]:
     node = graph.outputs[0].producer()
     while node is not None:
         yield node
         before = node.inputs[0]
-        if node.op_type == "Conv" or before is None:
+        if node.op_type == roles.ends or before is None:
             return
         node = before.producer()
 

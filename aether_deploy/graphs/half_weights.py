@@ -11,7 +11,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.types import DTYPES, LIMITS
 
 __all__ = ["WeightLoss", "round_weights"]
 
@@ -34,24 +33,23 @@ class WeightLoss:
     largest: float
     worst: str
 
-    def require(self, precision: str) -> None:
+    def require(self, precision: str, limit: float) -> None:
         """Raises ExportError if a weight overflowed; nothing is clamped."""
         if self.overflow:
             raise ExportError(
                 f"{self.overflow} weights overflow {precision}: {self.worst} reaches {self.largest:.3g}, "
-                f"at most {LIMITS[precision]:.5g} fits; use --precision bf16, or fp32"
+                f"at most {limit:.5g} fits; use --precision bf16, or fp32"
             )
 
 
-def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], precision: str) -> WeightLoss:
+def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], half: ir.DataType) -> WeightLoss:
     """Stores each initializer of a graph once: in half if anything computed in half reads it, else in fp32.
 
     Args:
         graph: in fp32; is changed.
         types: node -> the type that it computes in.
-        precision: fp16 or bf16.
+        half: FLOAT16 or BFLOAT16.
     """
-    half = DTYPES[precision]
     rounded = overflow = underflow = 0
     largest, worst = 0.0, ""
     for value in graph.initializers.values():

@@ -1,12 +1,24 @@
-"""Running passes on a graph; what a pass requires and ensures becomes an error of ours."""
+"""The passes over fp32 graphs, and running them: what one requires and ensures becomes an error of ours."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
 from aether_deploy.errors import ExportError
+from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
+from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
+from aether_deploy.graphs.fold_norms import FoldedNorms
+from aether_deploy.graphs.shuffle_last import ShuffleLast
 
-__all__ = ["applied"]
+__all__ = ["PASSES", "applied"]
+
+# Name -> pass over an fp32 graph that leaves the function as it is; a family names those that suit it.
+PASSES: dict[str, type[ir.passes.InPlacePass]] = {
+    "ffn_as_convolutions": ConvolutionalFFN,
+    "shuffle_last": ShuffleLast,
+    "channels_last_sum": ChannelsLastSum,
+    "fold_norms": FoldedNorms,
+}
 
 
 def applied(model: ir.Model, *passes: ir.passes.PassBase) -> ir.Model:

@@ -15,7 +15,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from aether_deploy.graphs.constants import new_constant
 
-__all__ = ["SubPixelTail", "sub_pixel_kernel"]
+__all__ = ["ShuffleLast", "sub_pixel_kernel"]
 
 
 def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -39,7 +39,7 @@ def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.flo
     return moved.reshape(out * factor**2, channels * factor**2, 3, 3)
 
 
-class SubPixelTail(ir.passes.InPlacePass):
+class ShuffleLast(ir.passes.InPlacePass):
     """DepthToSpace and Conv -> Conv and DepthToSpace, so that 3 channels are shuffled and not 64.
 
     Requires that the last DepthToSpace, if there is one, is followed by a 3x3 Conv with same padding alone. Its new

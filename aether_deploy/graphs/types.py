@@ -1,45 +1,45 @@
-"""The types of a graph, as a strongly typed runtime reads them, and what each type holds."""
+"""The types of a graph, as a strongly typed runtime reads them."""
 
 from __future__ import annotations
 
+import ml_dtypes
 import onnx_ir as ir
 
 from aether_deploy.errors import ExportError
 
-__all__ = ["DTYPES", "HALF", "IO", "LIMITS", "MIN_OPSETS", "declared_type", "tensor_types"]
+__all__ = ["FLOATING", "HALF_TYPES", "declared_type", "largest_finite", "tensor_types"]
 
-DTYPES = {"fp32": ir.DataType.FLOAT, "fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
-HALF = ("fp16", "bf16")
+# The types of two bytes, whose results are rounded.
+HALF_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+FLOATING = HALF_TYPES | {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
-# What a file may have at both ends.
-IO = ("fp32", "fp16")
 
-# The largest finite value of each type.
-LIMITS = {"fp16": 65504.0, "bf16": 3.3895313892515355e38, "fp32": 3.4028234663852886e38}
-
-# Conv takes bfloat16 from opset 22 on.
-MIN_OPSETS = {"fp16": 17, "bf16": 22}
+def largest_finite(kind: ir.DataType) -> float:
+    """The largest finite value of a floating-point type: 65504 of FLOAT16."""
+    return float(ml_dtypes.finfo(kind.numpy()).max)  # type: ignore[no-untyped-call]
 
 
 def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
-    """The type of every tensor, as a strongly typed runtime reads it off the graph.
+    """The type of every floating-point tensor, as a strongly typed runtime reads it off the graph.
 
     Raises:
-        ExportError: an operator whose inputs have more than one type, or an output that is declared otherwise.
+        ExportError: an operator whose inputs have more than one such type, or an output that is declared otherwise.
     """
     types: dict[ir.Value, ir.DataType] = {}
     for value in (*graph.inputs, *graph.initializers.values()):
-        types[value] = declared_type(value)
+        if (kind := declared_type(value)) in FLOATING:
+            types[value] = kind
     for node in graph:
-        kinds = {types[value] for value in node.inputs if value is not None}
+        kinds = {types[value] for value in node.inputs if value in types}
         if node.op_type == "Cast":
             kinds = {ir.DataType(node.attributes["to"].as_int())}
-        if len(kinds) != 1:
+        if len(kinds) > 1:
             seen = ", ".join(sorted(kind.name for kind in kinds))
             raise ExportError(f"{node.op_type} {node.outputs[0].name} mixes {seen}; not strongly typed")
-        types[node.outputs[0]] = kinds.pop()
+        if kinds <= FLOATING:
+            types |= {output: kind for output in node.outputs for kind in kinds}
     for value in graph.outputs:
-        if value.dtype != types[value]:
+        if value.dtype != types.get(value, value.dtype):
             raise ExportError(f"{value.name} is declared {value.dtype}, but computed in {types[value]}")
     return types
 

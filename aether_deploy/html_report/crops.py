@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from aether_deploy.arrays import Array
-from aether_deploy.pictures.images import quantize
+from aether_deploy.arrays import Array, finite, quantize
 from aether_deploy.pictures.sizes import bicubic
 from aether_deploy.proof.cases import Case
-from aether_deploy.proof.verdict import Figures, compare
+from aether_deploy.proof.figures import Figures, figures_of
 
 __all__ = ["Photo", "amplification", "data_uri", "difference_uri", "photo_of"]
 
@@ -53,9 +51,8 @@ class Photo:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the figures, null where they are not finite."""
-        figures = dataclasses.asdict(self.figures)
-        finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
-        return {"case": self.case, "against": "bicubic" if self.expected is None else "the reference", **finite}
+        figures: dict[str, Any] = finite(dataclasses.asdict(self.figures))
+        return {"case": self.case, "against": "bicubic" if self.expected is None else "the reference", **figures}
 
 
 def photo_of(case: Case, expected: Array | None, actual: Array) -> Photo:
@@ -74,7 +71,7 @@ def photo_of(case: Case, expected: Array | None, actual: Array) -> Photo:
         return np.asarray(image[0, :, rows, columns], np.float32)
 
     reference = None if expected is None else crop(expected)
-    return Photo(str(case), crop(plain), reference, crop(actual), compare(baseline, actual))
+    return Photo(str(case), crop(plain), reference, crop(actual), figures_of(baseline, actual))
 
 
 def amplification(photos: Sequence[Photo]) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.artifacts.inspection import describe_file
-from aether_deploy.artifacts.opening import open_faithful
+from aether_deploy.artifacts.opening import known_file, open_known
 from aether_deploy.errors import EngineError
 from aether_deploy.html_report.crops import Photo, photo_of
+from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.proof.cases import parity_cases
-from aether_deploy.proof.comparison import compare_runners, fitting_cases, without_tf32
+from aether_deploy.proof.comparison import compare_runners, fitting_cases
 from aether_deploy.proof.manifest import utc_now
 from aether_deploy.proof.photos import parity_photos
 from aether_deploy.proof.verdict import ParityReport
@@ -97,17 +98,18 @@ def examine(request: Request) -> Facts:
         AetherDeployError: a file that cannot be read, may not be loaded or cannot be run. An engine that cannot be
             run here is described all the same where nothing is to be compared.
     """
-    model = describe_file(request.model, trust=request.trust)
-    against = describe_file(request.against, trust=request.trust) if request.against else None
-    without_tf32()
-    with _warnings() as warned:
+    file = known_file(request.model, trust=request.trust)
+    other = known_file(request.against, trust=request.trust) if request.against else None
+    model, against = describe_file(file), describe_file(other) if other else None
+    with _warnings() as warned, contextlib.ExitStack() as stack:
         try:
-            runner = open_faithful(request.model, device=request.device, trust=request.trust)
+            opened = open_known(file, device=request.device, trust=request.trust, faithful=True)
         except EngineError as error:
             if request.against:
                 raise
             return Facts(request, model, None, "", None, (), (f"Not executed in this run: {error}.",), utc_now())
-        reference = open_faithful(request.against, trust=request.trust) if request.against else None
+        runner = stack.enter_context(opened)
+        reference = stack.enter_context(open_known(other, trust=request.trust, faithful=True)) if other else None
         parity, photos, left_out = _compare(request, runner, reference)
     statements = [
         *_how_it_ran(request, model, runner),
@@ -139,7 +141,7 @@ def _compare(
 def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:
     gpu = "; no GPU took part" if runner.device == "cpu" else ""
     yield f"{model['file']} ran as {runner.name} (--device {request.device}{gpu})."
-    if runner.device == "cpu" and runner.precision in ("fp16", "bf16"):
+    if runner.device == "cpu" and runner.precision in PRECISIONS and PRECISIONS[runner.precision].rounds:
         yield (
             f"ONNX Runtime's CPU provider does not compute in {runner.precision}. Each operator ran in fp32 and its "
             "result was rounded as the graph says: what a GPU computes, but no GPU executed it in this run."

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.errors import AetherDeployError
 from aether_deploy.files import replacing
 from aether_deploy.html_report.crops import amplification, data_uri, difference_uri
 from aether_deploy.html_report.facts import Facts
 from aether_deploy.html_report.speed import Speed
-from aether_deploy.proof.tolerances import Tolerance
+from aether_deploy.precisions.precision import Tolerance
 
 if TYPE_CHECKING:
     from aether_deploy.html_report.facts import Facts, Request
 
 __all__ = ["render", "write_report"]
 
-_KINDS = {"onnx": "ONNX file", "checkpoint": "PyTorch checkpoint", "engine": "TensorRT engine"}
+_KINDS = {row.kind: row.title for row in reversed(FORMATS.values())}
 
 
 def render(facts: Facts, speed: Speed | None = None) -> str:

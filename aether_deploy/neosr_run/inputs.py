@@ -1,4 +1,4 @@
-"""What neosr would trip over, looked at before it starts: the pair of checkpoints and the images."""
+"""Checks, before neosr starts, what it would stumble over: the pair of checkpoints and the images."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aether_deploy.pictures.images import SUFFIXES, list_images
 
 __all__ = ["check_images", "check_pair", "readable_by_neosr"]
 
-# The wrappers that neosr looks for; it reads a bare state dict too.
+# The keys that neosr looks for around the weights; it also reads a bare state dict.
 NEOSR_KEYS = ("params-ema", "params_ema", "params", BARE)
 
 
 def check_pair(trained: Checkpoint, deployed: Checkpoint) -> None:
-    """An unfused and a fused form of one RGB network.
+    """Checks that the two are the unfused and the fused form of one RGB network.
 
     Raises:
         CheckpointError: they are not.
@@ -36,15 +36,16 @@ def check_pair(trained: Checkpoint, deployed: Checkpoint) -> None:
 
 
 def check_images(images: Path | None, gt: Path | None) -> int | None:
-    """How many images neosr must run; None if the user's own options name them.
+    """The number of images that neosr must run; None if the user's own options name them.
 
     Raises:
-        ImageError: no images, a file that neosr would take for one, or ground truth of other names.
+        ImageError: no images, two of one name, another file that neosr would read as an image, or ground truth whose
+            names differ.
     """
     if images is None:
         return None
     found = list_images(images)
-    # neosr takes every file of the folder for an image, but no hidden one.
+    # neosr takes every file in the folder for an image, except hidden ones.
     others = [path for path in images.iterdir() if path.is_file() and path.suffix.lower() not in SUFFIXES]
     others = [path for path in others if not path.name.startswith(".")]
     if others:
@@ -62,9 +63,10 @@ def check_images(images: Path | None, gt: Path | None) -> int | None:
 
 
 def readable_by_neosr(checkpoint: Checkpoint, copy: Path, notes: list[str]) -> Checkpoint:
-    """The checkpoint itself, or a plain copy if neosr's strict loading would trip over its wrapping.
+    """The checkpoint itself, or a plain copy at `copy` if neosr's strict loading would fail on its wrapping.
 
-    neosr reads .pth only, strips one `module.`, and knows no `_orig_mod.` and no EMA counter.
+    neosr reads only .pth, strips one `module.`, and does not know `_orig_mod.` or an EMA counter. A copy is mentioned
+    in `notes`.
     """
     if checkpoint.path.suffix != ".safetensors" and checkpoint.param_key in NEOSR_KEYS:
         contents = torch.load(checkpoint.path, map_location="cpu", weights_only=True)

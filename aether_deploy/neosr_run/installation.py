@@ -1,6 +1,6 @@
-"""The network's file into a neosr, for training there: installed whole or not at all, and taken out again.
+"""Puts the network's file into a neosr for training there, whole or not at all, and removes it again.
 
-A validation needs none of this (`neosr_run` injects the network); a training with neosr's own train.py does.
+Validation does not need this (`neosr_run` injects the network); training with neosr's own train.py does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FILE_NAME", "MARKER", "find_archs", "install", "marked", "other_regi
 
 FILE_NAME = "aether_arch.py"
 
-# The first line of an installed file; the sha256 is that of everything below it.
+# The first line of an installed file begins with this; the sha256 is of everything below that line.
 MARKER = b"# Installed by aether-deploy install-arch; sha256 of what follows: "
 
 
@@ -27,10 +27,10 @@ def find_archs(root: Path | None = None) -> Path:
     """The `archs` folder of a neosr.
 
     Args:
-        root: a checkout, a folder that holds the package `neosr`, or that package itself; None looks for the
-            installed neosr of this environment, without importing it.
+        root: a checkout, a folder that holds the package `neosr`, or that package itself; None finds the neosr
+            installed in this environment, without importing it.
     Raises:
-        NeosrError: there is no neosr.
+        NeosrError: no neosr was found.
     """
     if root is None:
         spec = importlib.util.find_spec("neosr")
@@ -38,17 +38,18 @@ def find_archs(root: Path | None = None) -> Path:
             raise NeosrError("no neosr in this environment: pip install neosr, or give the root of a checkout")
         root = Path(spec.origin).parent
     for archs in (root / "neosr" / "archs", root / "archs"):
-        # `archs/__init__.py` is what neosr's scan of the folder is in; our own repository has none.
+        # `archs/__init__.py` holds neosr's scan of the folder; our own repository has none.
         if (archs / "__init__.py").is_file():
             return archs
     raise NeosrError(f"{root}: no neosr there (no neosr/archs/__init__.py); give the root of a neosr checkout")
 
 
 def install(archs: Path) -> bool:
-    """Writes our file, marked, into `archs`; True unless it was there already.
+    """Writes our file, marked, into `archs`; False if it was already there.
 
     Raises:
-        NeosrError: a file of that name is not ours or was edited, or another file registers our names.
+        NeosrError: a file of that name is not ours or was edited, another file registers our names, or `archs` cannot
+            be written.
     """
     from aether_deploy.network.definition import ARCH_FILE
 
@@ -72,10 +73,10 @@ def install(archs: Path) -> bool:
 
 
 def uninstall(archs: Path) -> bool:
-    """Removes our file from `archs`; True unless there was none.
+    """Removes our file from `archs`; False if there was none.
 
     Raises:
-        NeosrError: the file of that name is not ours, or was edited since.
+        NeosrError: the file of that name is not ours, or was edited after it was installed.
     """
     from aether_deploy.network.definition import ARCH_FILE
 
@@ -88,7 +89,7 @@ def uninstall(archs: Path) -> bool:
 
 
 def marked(source: bytes) -> bytes:
-    """A file of ours as it is installed: its first line says so, and what the rest must hash to."""
+    """Our file as it is installed: its first line says so and gives the sha256 of the rest."""
     return MARKER + hashlib.sha256(source).hexdigest().encode() + b"\n" + source
 
 
@@ -96,7 +97,7 @@ def other_registrations(archs: Path) -> dict[Path, list[str]]:
     """Other `*_arch.py` files that register one of our names, read without running them.
 
     Returns:
-        File -> the names that clash; empty if none does.
+        file -> the names that clash; empty if none do.
     """
     from aether_deploy.network.definition import arch
 
@@ -112,7 +113,7 @@ def other_registrations(archs: Path) -> dict[Path, list[str]]:
 
 
 def _registered(file: Path) -> set[str]:
-    """Names of the functions and classes that a file hands to ARCH_REGISTRY, as decorator or as call."""
+    """Names of the functions and classes that a file registers in ARCH_REGISTRY, by decorator or by call."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
@@ -132,7 +133,7 @@ def _is_register(node: ast.expr) -> bool:
 
 
 def _refuse_foreign(target: Path, source: bytes) -> None:
-    """Ours is a file with a marker that still holds, or an unmarked copy of the very file that we have."""
+    """Raises unless `target` is absent, an unmarked copy of `source`, or ours with a marker that still matches."""
     if not target.exists():
         return
     content = target.read_bytes()

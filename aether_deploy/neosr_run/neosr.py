@@ -1,8 +1,8 @@
-"""One neosr run in a subprocess: its test or its training, with our network injected and a receipt required.
+"""One neosr run in a subprocess, a test or a training, with our network injected and a receipt required.
 
-neosr ends with exit code 0 after a missing checkpoint, wrong weights or a wrong scale, so a run counts only
-if `launcher`, inside that process, wrote its receipt after the pipeline had returned normally.
-This module never imports neosr, which parses sys.argv and reseeds torch when it is imported.
+neosr exits with code 0 after a missing checkpoint, wrong weights or a wrong scale, so a run counts only if `launcher`,
+inside that process, wrote its receipt after the pipeline had returned normally. This module never imports neosr, which
+parses sys.argv and reseeds torch on import.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 LAUNCHER = Path(__file__).resolve().parent / "launcher"
 SHOWN_LOG_LINES = 15
 
-# What neosr says when it fails -> what to do about it. The first match counts.
+# What neosr prints when it fails -> what to do about it. The first match counts.
 _HINTS = (
     (
         r"No module named '?neosr",
@@ -51,7 +51,7 @@ class NeosrRunError(NeosrError):
 
     Attributes:
         log_tail: neosr's last lines, for people; the message itself is one line.
-        log: the file with all of them.
+        log: the file with all lines.
     """
 
     def __init__(self, message: str, log_tail: tuple[str, ...], log: Path) -> None:
@@ -62,11 +62,11 @@ class NeosrRunError(NeosrError):
 
 @dataclass(frozen=True, slots=True)
 class Neosr:
-    """Which neosr: a checkout with its own scripts, or the package that `python` has installed.
+    """Which neosr to run: a checkout with its own scripts, or the package installed for `python`.
 
     Attributes:
         checkout: the folder with neosr's train.py and test.py; None for the installed package.
-        python: the executable of neosr's environment; by default the one that runs now.
+        python: the Python executable of neosr's environment; by default the current one.
     """
 
     checkout: Path | None = None
@@ -76,7 +76,7 @@ class Neosr:
         """`test.py` or `train.py` of the checkout; None for the installed package, which has neither.
 
         Raises:
-            NeosrError: no such script there.
+            NeosrError: the checkout has no such script.
         """
         if self.checkout is None:
             return None
@@ -96,10 +96,10 @@ class Receipt:
     Attributes:
         mode: `test` or `train`.
         cuda: False if the CPU stood in for CUDA.
-        torch: version in the neosr process.
+        torch: its version in the neosr process.
         neosr: folder of the neosr package that ran.
         neosr_version: its version.
-        forwards: forward passes of the network; in a test, one for each image.
+        forwards: forward passes of the network; one for each image in a test.
         network_class: module and name of the class that ran; None if none did.
         fused: whether that network was in its fused form.
         scale: of that network.
@@ -116,7 +116,7 @@ class Receipt:
     scale: int | None
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line for people: the versions, and whether CUDA was there."""
         return f"neosr {self.neosr_version}, torch {self.torch}, {'with' if self.cuda else 'without'} CUDA"
 
 
@@ -130,20 +130,21 @@ def run_neosr(
     root: Path | None = None,
     arguments: tuple[str, ...] = (),
 ) -> Receipt:
-    """Runs neosr's test or training on an options file, with the current folder as its own.
+    """Runs neosr's test or training on an options file, in the current folder.
 
     Args:
-        neosr: which one.
+        neosr: which one to run.
         mode: `test` or `train`.
         options: neosr's options file, TOML.
-        log: where its output goes, stdout and stderr together.
+        log: the file for its output, stdout and stderr together.
         floats: existing folder for `input_00000.npy` and `output_00000.npy` of each forward pass, float32
-            (N, C, H, W); None catches nothing.
+            (N, C, H, W); None captures nothing.
         root: where the installed package puts `experiments`; by default the current folder. A checkout
             uses its own.
         arguments: further arguments for neosr, such as `--auto_resume`.
     Raises:
-        NeosrRunError: any exit before the pipeline's end, also with exit code 0.
+        NeosrRunError: neosr exited before the end of its pipeline, even with code 0.
+        NeosrError: the checkout has no such script, or its Python cannot be started.
     """
     script = neosr.script(mode)
     with tempfile.TemporaryDirectory(prefix="aether-neosr-") as folder:
@@ -170,7 +171,7 @@ def run_neosr(
 def _run(mode: str, command: list[str], log: Path) -> int:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if mode == "test":
-        # A convolution in TF32 would add 1e-4 of its own; this switch of the libraries leaves neosr untouched.
+        # A TF32 convolution would add an error of 1e-4; this switch acts on the libraries and leaves neosr untouched.
         environment["NVIDIA_TF32_OVERRIDE"] = "0"
     try:
         with (
@@ -206,5 +207,5 @@ def _failed(mode: str, code: int, log: Path) -> NeosrRunError:
 
 
 def _plain(text: str) -> str:
-    """Without neosr's colours."""
+    """The text without neosr's terminal colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).rstrip()

@@ -1,4 +1,4 @@
-"""A neosr training in a subprocess, from an options file to its newest checkpoint."""
+"""A neosr training run in a subprocess, from its options file to its newest checkpoint."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A training that came to its end.
+    """A completed training run.
 
     Attributes:
         experiment: neosr's folder experiments/<name>.
-        checkpoint: the newest in it.
+        checkpoint: the newest one in it.
         receipt: of the run.
     """
 
@@ -34,13 +34,13 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     """Trains as the options file says.
 
     Args:
-        options: neosr's training options; relative paths in it are relative to the current folder.
-        neosr: which one.
+        options: neosr's training options file; its relative paths start from the current folder.
+        neosr: which one to run.
         root: where the installed package puts `experiments`; by default the current folder.
-        resume: go on from the newest training state; only a checkout's train.py can.
+        resume: continue from the newest training state; only a checkout's train.py can.
     Raises:
-        ConfigError: no training options, or `resume` with the installed package.
-        NeosrError: a run that ended early or trained another network.
+        ConfigError: not training options, or `resume` or `accumulate` with the installed package.
+        NeosrError: the run ended early, or trained no AetherNet.
     """
     stated = read_neosr_options(options)
     if "train" not in stated or "name" not in stated:
@@ -55,7 +55,7 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
     experiment = experiments / str(stated["name"])
     experiments.mkdir(parents=True, exist_ok=True)
-    # Beside the experiment: neosr renames a folder of that name when it starts.
+    # Beside the experiment's folder, not in it: neosr renames an existing folder of that name when it starts.
     log = experiments / f"{stated['name']}.log"
     logger.warning("neosr's output goes to %s", log)
     receipt = run_neosr(neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ())

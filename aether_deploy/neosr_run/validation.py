@@ -1,7 +1,7 @@
-"""Whether the deployed network is the trained one, by two test runs of neosr itself.
+"""Checks with two test runs of neosr itself that the deployed network is the trained one.
 
-Run once unfused and once with `fused_init = true`, on the same images. The verdict comes from the networks'
-own float outputs: on a briefly trained network with the small kernel missing altogether, neosr's PNGs differed by
+One run is unfused, the other has `fused_init = true`, both on the same images. The verdict comes from the networks'
+own float outputs: on a briefly trained network whose small kernel was missing altogether, neosr's PNGs differed by
 only 1 level and its PSNR hardly at all, while the floats differed by 3e-3.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -18,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from aether_deploy.arrays import Array, Pixels, finite
 from aether_deploy.errors import NeosrError
 from aether_deploy.neosr_run.inputs import check_images, check_pair, readable_by_neosr
 from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
-from aether_deploy.neosr_run.results import Floats, Pixels, name_floats, printed_metrics, saved_images
-from aether_deploy.neosr_run.test_options import PlannedRun, adapted_options, planned_options
+from aether_deploy.neosr_run.results import name_floats, printed_metrics, saved_images
+from aether_deploy.neosr_run.validation_options import PlannedRun, adapted_options, planned_options
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.pictures.quality import ground_truth, psnr, ssim
 from aether_deploy.proof.cases import Case
@@ -37,13 +37,13 @@ NETWORK_CLASS = "neosr.archs.aether_arch.AetherNet"
 
 @dataclass(frozen=True, slots=True)
 class ImageResult:
-    """One image as neosr saved it, 8 bits; quality in dB and 0 to 1 against ground truth, if that was given.
+    """One image as both runs saved it, in 8 bits.
 
     Attributes:
         name: of the LQ image, without suffix.
-        max_level: largest difference between both PNGs, in levels.
+        max_level: largest difference between the two PNGs, in 8-bit levels.
         levels_share: share of 8-bit values that differ, 0 to 1.
-        psnr, ssim: (unfused, fused), computed here; None without ground truth.
+        psnr, ssim: (unfused, fused) against ground truth, in dB and 0 to 1, computed here; None without it.
     """
 
     name: str
@@ -59,10 +59,10 @@ class Validation:
 
     Attributes:
         unfused, fused: the receipts.
-        report: the float outputs compared.
+        report: the comparison of the float outputs.
         images: what neosr saved.
-        neosr_metrics: what neosr printed of itself, (unfused, fused) for each metric; shown, never used.
-        notes: what was done to a checkpoint so that neosr can read it.
+        neosr_metrics: what neosr itself printed, (unfused, fused) for each metric; shown, never used.
+        notes: what was done to a checkpoint so that neosr could read it.
         folder: options, logs and images of both runs.
     """
 
@@ -75,11 +75,11 @@ class Validation:
     folder: Path
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """A dict for JSON."""
         return {
             "passed": self.report.passed,
             "parity": self.report.as_dict(),
-            "images": [_finite(asdict(image)) for image in self.images],
+            "images": [finite(asdict(image)) for image in self.images],
             "neosr_printed": self.neosr_metrics,
             "notes": list(self.notes),
             "unfused": asdict(self.unfused),
@@ -99,22 +99,22 @@ def validate(
     neosr: Neosr | None = None,
     img_range: float | None = None,
 ) -> Validation:
-    """Runs neosr on both checkpoints and compares; a network that differs raises nothing here.
+    """Runs neosr on both checkpoints and compares them; a difference is reported, not raised.
 
     Args:
         fused: the deployed checkpoint.
-        against: the trained one, or neosr's folder experiments/<name>.
+        against: the trained checkpoint, or neosr's folder experiments/<name>.
         folder: where options files, logs, neosr's images and `validation.json` go.
         images: LQ images; may be None only with `opt`.
         gt: ground truth with the same file names.
         opt: the user's own neosr test options; by default they are written from the network.
-        neosr: which one; by default the installed package.
-        img_range: the one value that the weights do not show.
+        neosr: which one to run; by default the installed package.
+        img_range: of the network, the one value that its weights do not show; None for the default.
     Raises:
-        CheckpointError: not a fused and an unfused form of one network.
-        ImageError: images that neosr would stumble over, or without ground truth.
-        ConfigError: own options under which nothing can be compared.
-        NeosrError: a run that did not happen as asked.
+        CheckpointError: not the fused and the unfused form of one network.
+        ImageError: images that neosr would stumble over, or that lack ground truth.
+        ConfigError: options of the user's under which nothing can be compared.
+        NeosrError: a run that failed or did not do what was asked.
     """
     trained = load_checkpoint(against, img_range=img_range)
     deployed = load_checkpoint(fused, img_range=img_range)
@@ -150,41 +150,41 @@ def validate(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What one neosr test run gave: by image name, the saved pixels and the caught (input, output)."""
+    """The output of one neosr test run: by image name, the saved pixels and the captured (input, output)."""
 
     receipt: Receipt
     saved: dict[str, Pixels]
-    floats: dict[str, tuple[Floats, Floats]]
+    floats: dict[str, tuple[Array, Array]]
     printed: dict[str, str]
 
 
 def _run(neosr: Neosr, run: PlannedRun, opt: Path | None, stem: Path, caught: Path) -> _Run:
-    """One test run, its receipt checked against what was asked."""
+    """One test run, its receipt checked against the request."""
     options = stem.with_suffix(".toml")
     options.write_text(planned_options(run) if opt is None else adapted_options(opt, run), encoding="utf-8")
     logger.info("neosr runs %s", run.checkpoint.path.name)
-    # neosr would rename an earlier run's folder of this name and keep it.
+    # Otherwise neosr renames and keeps the folder that an earlier run left under this name.
     shutil.rmtree(run.results / run.name, ignore_errors=True)
     receipt = run_neosr(neosr, "test", options, stem.with_suffix(".log"), floats=caught)
     spec = run.checkpoint.spec
     asked = (NETWORK_CLASS, spec.fused, spec.scale)
     seen = (receipt.network_class, receipt.fused, receipt.scale)
     if receipt.forwards == 0:
-        raise NeosrError(f"neosr's test run came to its end without running the network once; see {stem}.log")
+        raise NeosrError(f"neosr's test run ended without running the network once; see {stem}.log")
     if seen != asked:
         raise NeosrError(f"neosr ran {seen}, asked for {asked} (class, fused, scale); see {options}")
     saved = saved_images(run.results / run.name, run.name)
     return _Run(receipt, saved, name_floats(caught, saved, receipt), printed_metrics(stem.with_suffix(".log")))
 
 
-def _compare(unfused: dict[str, tuple[Floats, Floats]], fused: dict[str, tuple[Floats, Floats]]) -> ParityReport:
+def _compare(unfused: dict[str, tuple[Array, Array]], fused: dict[str, tuple[Array, Array]]) -> ParityReport:
     if set(unfused) != set(fused):
         odd = sorted(set(unfused) ^ set(fused))[0]
-        raise NeosrError(f"{odd} was run by one of both runs only; run them again on the same images")
+        raise NeosrError(f"{odd} appears in only one of the two runs; run them again on the same images")
     names = sorted(unfused)
     for name in names:
         if not np.array_equal(unfused[name][0], fused[name][0]):
-            raise NeosrError(f"{name}: both runs saw different pixels; were the images changed in between?")
+            raise NeosrError(f"{name}: the two runs saw different pixels; were the images changed in between?")
     cases = tuple(Case(name, unfused[name][0]) for name in names)
     reference = Reference(cases, tuple(unfused[name][1] for name in names))
     outputs = iter([fused[name][1] for name in names])
@@ -199,15 +199,6 @@ def _image_result(name: str, unfused: Pixels, fused: Pixels, gt: Path | None) ->
         ratios = (psnr(truth, unfused), psnr(truth, fused))
         similarities = (ssim(truth, unfused), ssim(truth, fused))
     return ImageResult(name, int(levels.max()), float(np.mean(levels > 0)), ratios, similarities)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinite PSNR (two equal images) and no NaN; they become null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _absolute(path: Path | None) -> Path | None:

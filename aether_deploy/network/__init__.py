@@ -1,7 +1,8 @@
 """A checkpoint -> the network that it holds, and its fused form.
 
-checkpoint    files as trainers write them, read safely
-spec          what network it is, read off the shapes of its weights
-definition    the network's classes, from neosr/archs/aether_arch.py
-fusion        two branches -> one convolution
+checkpoint          files as trainers write them, read safely
+families, family    the table of networks, and what is asked of each
+aether, aether_spec AetherNet: recognised and read; built, fused, described
+definition          AetherNet's classes, from neosr/archs/aether_arch.py
+fusion              branches -> one convolution, a network -> its fused form
 """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
+import os
 import pickle
 import re
 from collections.abc import Mapping
@@ -18,10 +18,11 @@ from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.files import read_toml, sha256_of
-from aether_deploy.network.spec import NetworkSpec, refuse_other_networks
+from aether_deploy.network.families import recognise
+from aether_deploy.network.family import NetworkSpec
 
 if TYPE_CHECKING:
-    from neosr.archs.aether_arch import AetherNet
+    from torch import nn
 
 __all__ = ["SUFFIXES", "Checkpoint", "load_checkpoint", "newest_checkpoint", "read_neosr_options"]
 
@@ -56,7 +57,7 @@ class Checkpoint:
     spec: NetworkSpec
     state_dict: dict[str, Tensor]
 
-    def build(self) -> AetherNet:
+    def build(self) -> nn.Module:
         """The network with these weights, in eval mode; loaded strictly."""
         network = self.spec.build()
         network.load_state_dict(self.state_dict, strict=True)
@@ -72,7 +73,12 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    path: Path, *, param_key: str = "auto", img_range: float | None = None, options: Path | None = None
+    path: str | os.PathLike[str],
+    *,
+    param_key: str = "auto",
+    img_range: float | None = None,
+    options: Path | None = None,
+    sha256: str | None = None,
 ) -> Checkpoint:
     """Reads a .pth (tensors only, never code) or .safetensors file, or neosr's `experiments/<name>` folder.
 
@@ -81,17 +87,21 @@ def load_checkpoint(
         param_key: the wrapper to take; `auto` takes the first of `PARAM_KEYS` that is there.
         img_range: the one value that the weights do not show; overrides `options`.
         options: the neosr options file (TOML) of the training, for `img_range`.
+        sha256: of the file, where it is known already.
     Raises:
         CheckpointError: the file cannot be read, is another network, or holds NaN.
         ConfigError: `options` cannot be read or contradicts the weights.
     """
+    path = Path(path)
     if path.is_dir():
         path = newest_checkpoint(path)
     contents = _read(path)
     try:
         taken, wrapped = _unwrap(contents, param_key)
+        # Before the weights are looked at: another network is best refused by its name.
+        family = recognise([_PREFIX.sub("", str(key)) for key in wrapped])
         state_dict, dtype = _canonical(wrapped)
-        spec = NetworkSpec.from_state_dict(state_dict)
+        spec = family.read(state_dict)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if options is not None:
@@ -101,8 +111,8 @@ def load_checkpoint(
     if img_range is not None:
         if isinstance(img_range, bool) or not isinstance(img_range, int | float) or not 0 < img_range < float("inf"):
             raise ConfigError(f"img_range is {img_range!r}; expected a number above 0")
-        spec = dataclasses.replace(spec, img_range=float(img_range))
-    return Checkpoint(path, sha256_of(path), taken, dtype, spec, state_dict)
+        spec = spec.with_img_range(float(img_range))
+    return Checkpoint(path, sha256 or sha256_of(path), taken, dtype, spec, state_dict)
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -188,7 +198,6 @@ def _unwrap(contents: Any, param_key: str) -> tuple[str, Mapping[str, Any]]:
 
 def _canonical(wrapped: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
     """Strips prefixes and the EMA's counter; contiguous float32, finite. Also the dtype of the file."""
-    refuse_other_networks([_PREFIX.sub("", str(key)) for key in wrapped])
     state_dict: dict[str, Tensor] = {}
     dtypes: set[str] = set()
     for key, value in wrapped.items():

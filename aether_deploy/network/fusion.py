@@ -1,18 +1,17 @@
-"""Two branches -> one convolution, in float64."""
+"""Branches -> one convolution in float64, and a network -> its fused form; what is fused is the family's to say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from aether_deploy.errors import ReparameterizationError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from neosr.archs.aether_arch import AetherNet
+    from aether_deploy.network.family import NetworkSpec
 
-__all__ = ["fuse_aether", "fuse_state_dict", "merge_branches"]
+__all__ = ["fuse_network", "merge_branches"]
 
 
 def merge_branches(large: Tensor, small: Tensor, large_bias: Tensor, small_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,42 +41,16 @@ def merge_branches(large: Tensor, small: Tensor, large_bias: Tensor, small_bias:
     return kernel.to(large.dtype), bias.to(large.dtype)
 
 
-def fuse_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of the fused network; the given one is not changed.
-
-    Args:
-        state_dict: canonical keys (see `aether_deploy.checkpoint`); a fused one is copied as it is.
-    Raises:
-        ReparameterizationError: see `merge_branches`.
-    """
-    fused: dict[str, Tensor] = {}
-    for key, value in state_dict.items():
-        prefix, found, _ = key.partition("lk_conv.weight")
-        if found:
-            fused[f"{prefix}fused_conv.weight"], fused[f"{prefix}fused_conv.bias"] = merge_branches(
-                value.detach(),
-                state_dict[f"{prefix}sk_conv.weight"].detach(),
-                state_dict[f"{prefix}lk_bias"].detach(),
-                state_dict[f"{prefix}sk_bias"].detach(),
-            )
-        elif not key.endswith((".sk_conv.weight", ".conv.lk_bias", ".conv.sk_bias")):
-            fused[key] = value.detach().clone()
-    return fused
-
-
-def fuse_aether(network: AetherNet) -> AetherNet:
+def fuse_network(network: nn.Module, spec: NetworkSpec) -> nn.Module:
     """A new network in eval mode, fused; the caller's is left untouched.
 
     Args:
         network: as trained, on any device and in any floating-point type; a fused one gives a copy.
+        spec: of that network.
     Raises:
-        ReparameterizationError: see `merge_branches`.
+        ReparameterizationError: see `NetworkSpec.fuse`.
     """
-    from aether_deploy.network.spec import NetworkSpec
-
-    state_dict = network.state_dict()
-    spec = NetworkSpec.from_state_dict(state_dict, img_range=network.img_range)
-    weight = network.conv_first.weight
+    weight = next(network.parameters())
     fused = spec.as_fused().build().to(device=weight.device, dtype=weight.dtype)
-    fused.load_state_dict(fuse_state_dict(state_dict), strict=True)
+    fused.load_state_dict(spec.fuse(network.state_dict()), strict=True)
     return fused

@@ -1,6 +1,8 @@
-"""Pictures, folders and videos through a network: read, cut into tiles, run, joined, written.
+"""Pictures, folders and videos through a network: read, cut into tiles, run, joined and written.
 
+upscale_any                     one call for all of them
 images, deep_images, metadata   files <-> pixels
+sizes, quality                  resized, mirrored; PSNR and SSIM
 tiling, edge_reach, upscaling   any size with bounded memory
 batch_run, folder_record        folders
 video, video_parts, video_colour

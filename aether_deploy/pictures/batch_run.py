@@ -1,4 +1,4 @@
-"""A folder of pictures: its tree is kept, what is done is skipped, and a bad file stops nothing."""
+"""A folder of pictures: the tree is kept, finished results are skipped, and a bad file does not stop the run."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Job:
 
 @dataclass(slots=True)
 class FolderResult:
-    """What became of a folder.
+    """The outcome of a folder.
 
     Attributes:
-        written, skipped: targets; those skipped were there before.
-        failures: (source, reason) of each picture that could not be read, run or written.
-        share: of the time in which the network was busy.
+        written, skipped: targets; the skipped ones already existed.
+        failures: (source, reason) for each picture that could not be read, run or written.
+        share: how much of the time the network was busy.
     """
 
     written: list[Path] = field(default_factory=list)
@@ -46,7 +46,11 @@ class FolderResult:
 
 
 class Pace:
-    """How fast it goes and how long it will take."""
+    """Speed so far and time left.
+
+    Args:
+        total: number of steps; 0 or None if unknown, which leaves the estimate out.
+    """
 
     def __init__(self, total: int | None) -> None:
         self._total = total
@@ -54,7 +58,7 @@ class Pace:
         self._count = 0
 
     def step(self, what: str) -> str:
-        """One more is done: `3/10 what, 1.5/s, ETA 0:04`."""
+        """Counts one more step: `3/10 what, 1.50/s, ETA 0:04`, minutes and seconds."""
         self._count += 1
         rate = self._count / max(time.monotonic() - self._began, 1e-9)
         if not self._total:
@@ -64,14 +68,14 @@ class Pace:
 
 
 def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[Job]:
-    """Every picture below a folder, hidden ones and the output's own apart, by path.
+    """A job for every picture below a folder, sorted by path, except hidden files and those below the output folder.
 
     Args:
-        folder: is searched whole.
+        folder: searched recursively.
         output: gets the same tree.
-        suffix: of the results, `.png` say; that of each picture by default.
+        suffix: of the results, such as `.png`; by default each picture keeps its own.
     Raises:
-        ImageError: no picture there, or two that would become one file.
+        ImageError: no pictures, two that would become one file, or a result that would replace its source.
     """
     jobs: dict[Path, Job] = {}
     inside = output.resolve()
@@ -96,20 +100,20 @@ def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[J
 def upscale_folder(
     upscaler: Upscaler, jobs: list[Job], output: Path, *, model: str = "", overwrite: bool = False
 ) -> FolderResult:
-    """Runs every job that is not done yet; the network is not kept waiting by reading or writing.
+    """Runs every job that is not done yet; reading and writing overlap with the network.
 
-    A target that is there is whole, since each is written under a temporary name first, and the record in the output
-    says what made it: that is what makes a run that was killed go on where it was. A picture that was edited since is
-    done again; what was there before any record is kept.
+    A target that exists is complete, since each is written under a temporary name first, and the record in the output
+    folder says what made it: so a killed run resumes where it stopped. A picture edited since is done again; results
+    older than any record are kept.
 
     Args:
         upscaler: the network.
         jobs: from `plan_folder`.
-        output: the folder that was planned for, which gets the record.
+        output: the folder given to `plan_folder`, which gets the record.
         model: the network's sha256.
-        overwrite: make all of them.
+        overwrite: redo every job.
     Raises:
-        ImageError: another model or other settings made what is there.
+        ImageError: the existing results were made by another model or with other settings.
     """
     result = FolderResult()
     open_jobs, result.skipped = _divide(jobs, output, upscaler.identity(model), overwrite)
@@ -137,7 +141,7 @@ def upscale_folder(
 
 
 def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: bool) -> tuple[list[Job], list[Path]]:
-    """(the jobs to do, the targets of those that are done), after the record was checked or written."""
+    """(jobs to do, targets already done); checks the record, or writes it."""
     record = None if overwrite else read_record(output, made_by)
     open_jobs, skipped = [], []
     for job in jobs:
@@ -147,7 +151,7 @@ def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: b
             skipped.append(job.target)
     if skipped and record is None:
         logger.warning(
-            "%d results were in %s without a record of what made them; they are kept, --overwrite replaces them",
+            "%d results in %s have no record of what made them; they are kept, --overwrite replaces them",
             len(skipped),
             output,
         )
@@ -157,12 +161,12 @@ def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: b
 
 
 def upscale_picture(upscaler: Upscaler, job: Job) -> Picture:
-    """One picture.
+    """Upscales one picture and writes it.
 
     Returns:
-        the result, as it was written.
+        the upscaled picture.
     Raises:
-        ImageError: it cannot be read or written.
+        ImageError: the picture cannot be read or written.
         OutOfMemoryError: not even the smallest tile fits.
     """
     result = upscaler(_read(job, upscaler.scale))
@@ -171,7 +175,7 @@ def upscale_picture(upscaler: Upscaler, job: Job) -> Picture:
 
 
 def _attempt[**P, T](run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | AetherDeployError:
-    """The known error is a value here, so that it travels with its job."""
+    """The result, or the error as a value, so that it travels with its job."""
     try:
         return run(*args, **kwargs)
     except AetherDeployError as error:

@@ -1,4 +1,4 @@
-"""PNG and TIFF with 16 bits a channel, which Pillow reads as 8 where there is colour."""
+"""PNG and TIFF with 16 bits a channel, which Pillow reduces to 8 where there is colour."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ICC_PROFILE = 34675
 
 
 def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | None] | None:
-    """A `Picture`'s pixels, (H, W, C) uint16, profile, EXIF and dpi; None where a file has not 16 bits a channel.
+    """A `Picture`'s pixels, (H, W, C) uint16, profile, EXIF and dpi; None unless the file has 16 bits a channel.
 
     Raises:
         OSError: the file cannot be read.
-        ImageError: a damaged file, or one with other channels than grey, RGB and alpha.
+        ImageError: a damaged file, several pictures in it, or channels other than grey, RGB and alpha.
     """
     with path.open("rb") as file:
         head = file.read(_PNG_BIT_DEPTH + 1)
@@ -47,7 +47,7 @@ def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | Non
 def write_deep(
     path: Path, pixels: Pixels, icc: bytes | None, exif: bytes | None = None, dpi: Dpi | None = None
 ) -> None:
-    """Writes (H, W, C) uint16 without loss: PNG, or TIFF by its suffix, which keeps only the texts of EXIF."""
+    """Writes (H, W, C) uint16 losslessly: PNG for `.png`, else TIFF, which keeps only the text fields of EXIF."""
     channels = pixels.shape[2]
     pixels = pixels[:, :, 0] if channels == 1 else pixels
     if path.suffix.lower() == ".png":
@@ -101,21 +101,21 @@ def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi
                 raise ImageError(f"{path}: a TIFF of kind {page.photometric!r}; expected grey or RGB")
             pixels = page.asarray()
             icc = page.tags.valueof(_ICC_PROFILE)
-            # Separate planes come as (C, H, W); white is 0 where photometric says so.
+            # Separate planes come as (C, H, W); photometric 0 means that 0 is white.
             if pixels.ndim == 3 and page.planarconfig == 2:
                 pixels = pixels.transpose(1, 2, 0)
             pixels = np.invert(pixels) if page.photometric == 0 else pixels
-            # Without a unit it is an aspect ratio.
+            # A resolution without a unit is an aspect ratio.
             dpi = page.get_resolution("INCH") if page.resolutionunit > 1 else None
             orientation, exif = exif_of_tiff(path)
             return pixels, orientation, icc, exif, dpi_of({"dpi": dpi})
-    # RuntimeError is what every decoder of imagecodecs raises.
+    # Every decoder of imagecodecs raises RuntimeError.
     except (tifffile.TiffFileError, RuntimeError, ValueError, IndexError) as error:
         raise ImageError(f"{path}: cannot be read as a TIFF ({error}); check the file") from error
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Applies an EXIF orientation, 1 to 8, to (H, W, C)."""
+    """Turns (H, W, C) pixels upright, given their EXIF orientation, 1 to 8."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -126,12 +126,12 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def _with_chunks(png: bytes, icc: bytes | None, exif: bytes | None, dpi: Dpi | None) -> bytes:
-    """Puts chunks behind a PNG's header, where the format wants them."""
+    """Inserts chunks after a PNG's header, where the format wants them."""
     chunks = b""
     if icc:
         chunks += _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc))
     if dpi:
-        # Pixels per metre, which is unit 1.
+        # Pixels per metre: unit 1.
         chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1))
     if exif:
         chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))

@@ -1,4 +1,4 @@
-"""How far a tile's edge reaches into it, measured on the network itself: the overlap that `auto` takes."""
+"""How far the effect of a tile's edge reaches inwards, measured on the network itself: the overlap of `auto`."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["effective_margin"]
 
 logger = logging.getLogger(__name__)
 
-# What an edge may change, beyond the margin, in 8-bit levels: rounding then differs by one level at most.
+# How much an edge may change values beyond the margin, in 8-bit levels: after rounding, one level at most.
 EDGE_LEVELS = 0.25
 
-# The probes: (height, width) of a strip of photo, its offset against a second one, and how many photos.
+# The probes: (height, width) of a strip of a photo, the offset of a second strip, and the number of photos.
 _PROBE = (48, 256)
 _PROBE_OFFSET = 64
 _PROBE_PHOTOS = 2
 
 
 def effective_margin(runner: Runner) -> int:
-    """The distance from a tile's edge, in input pixels, beyond which that edge changes next to nothing.
+    """The distance from a tile's edge, in input pixels, beyond which the edge changes next to nothing.
 
-    Measured on this network: two strips of a photo, one shifted against the other, differ only by their edges.
-    The receptive field is the limit of it, but a trained network's influence dies off long before.
+    Measured on this network: two strips of a photo, one shifted against the other, differ only because of their edges.
+    The receptive field is the upper bound, but in a trained network the influence fades long before it.
 
     Returns:
-        the smallest margin beyond which no value differs by more than `EDGE_LEVELS`; if there is none within
-        the strips, the receptive field, or their reach where the file does not say what network it is.
+        the smallest margin beyond which no value differs by more than `EDGE_LEVELS`; if the strips show none,
+        the receptive field, or half the strips' overlap where the file does not say what network it holds.
     """
     limit = EDGE_LEVELS / 255
     reach, worst = 0, 0
@@ -48,14 +48,14 @@ def effective_margin(runner: Runner) -> int:
             reach = len(errors)
             beyond = np.nonzero(errors > limit)[0]
             worst = max(worst, int(beyond[-1]) + 1 if len(beyond) else 0)
-    bound = runner.spec.receptive_field if runner.spec else reach
+    bound = (runner.spec.receptive_field if runner.spec else None) or reach
     margin = min(worst, bound) if worst < reach else bound
     logger.info("measured overlap: %d pixels (receptive field: %d)", margin, bound)
     return margin
 
 
 def _edge_errors(runner: Runner, photo: Array, axis: int) -> NDArray[np.float64]:
-    """(reach) largest difference, in output units, at each distance from an edge across `axis`."""
+    """(reach,) largest difference, in output units, at each distance along `axis` from an edge, in input pixels."""
     static = runner.static
     across, along = _PROBE if static is None else (static[5 - axis], static[axis])
     offset = min(_PROBE_OFFSET, along // 4)

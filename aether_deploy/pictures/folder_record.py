@@ -1,4 +1,4 @@
-"""What made a folder's results: a hidden JSON file in it, so that a run goes on only with the same network."""
+"""A hidden JSON file that says what made a folder's results, so that only the same network resumes the run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ RECORD = ".aether_deploy.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The run that a folder belongs to.
+    """The run that made a folder.
 
     Attributes:
         made_by: see `Upscaler.identity`.
-        created: when it began, in nanoseconds by the clock of the folder's own file system.
-        overwrite: whether results from before it are to be made again. They are still there where such a run was
-            killed, and a run that goes on must not take them for its own.
+        created: when the run began, in nanoseconds by the clock of the folder's own file system.
+        overwrite: whether older results are to be redone. They remain if such a run is killed, and the run that
+            resumes it must not take them for its own.
     """
 
     made_by: dict[str, Any]
@@ -32,10 +32,10 @@ class Record:
     overwrite: bool
 
     def is_done(self, source: Path, target: Path) -> bool:
-        """Whether a result that is there stands.
+        """Whether an existing result is kept.
 
-        One from before the run does unless the run overwrites: who made it is not known. One of the run itself does
-        unless its picture was edited since.
+        One from before the run is, unless the run overwrites: what made it is unknown. One made by the run is, unless
+        its picture was edited since.
         """
         made = target.stat().st_mtime_ns
         return not self.overwrite if made < self.created else made >= source.stat().st_mtime_ns
@@ -45,7 +45,7 @@ def read_record(folder: Path, made_by: dict[str, Any]) -> Record | None:
     """The record of a folder; None if it has none.
 
     Raises:
-        ImageError: it is damaged, or something else made what is there.
+        ImageError: the record is damaged, or the results were made by something else.
     """
     path = folder / RECORD
     try:
@@ -67,7 +67,7 @@ def read_record(folder: Path, made_by: dict[str, Any]) -> Record | None:
 
 
 def write_record(folder: Path, made_by: dict[str, Any], *, overwrite: bool) -> None:
-    """Says, before the first result, what makes them.
+    """Records, before the first result, what makes the results.
 
     Raises:
         AetherDeployError: the folder cannot be made or written.

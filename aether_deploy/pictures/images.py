@@ -1,6 +1,6 @@
-"""Pictures: 8 and 16 bits, grey and colour, with transparency, oriented, with their colour profile.
+"""Pictures: 8 and 16 bits, grey and colour, with transparency, EXIF orientation and colour profile.
 
-A `Picture` is what a file holds; the networks see float32 NCHW, RGB, in [0, 1].
+A `Picture` is what a file holds; networks take float32 NCHW, RGB, in [0, 1].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from aether_deploy.arrays import Array, Pixels
+from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.deep_images import read_deep, upright, write_deep
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
@@ -25,7 +25,6 @@ __all__ = [
     "Picture",
     "check_writable",
     "list_images",
-    "quantize",
     "read_image",
     "read_picture",
     "write_image",
@@ -37,21 +36,21 @@ logger = logging.getLogger(__name__)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _TIFF = (".tif", ".tiff")
 _JPEG = (".jpg", ".jpeg")
-# Bytes that its segment holds.
+# The most bytes that a JPEG's EXIF segment holds.
 _JPEG_EXIF = 65533
 
-# What each format cannot hold is an error before the network runs, never a silent loss.
+# What a format cannot hold is an error before the network runs, never a silent loss.
 _DEEP = (".png", *_TIFF)
 _NO_ALPHA = (".jpg", ".jpeg", ".bmp")
 _MAX_SIDE = {".jpg": 65535, ".jpeg": 65535, ".webp": 16383}
 
-# At 95 with full chroma a JPEG's own mean error is 1.0 to 1.6 levels on the packaged photos; WebP is lossless
-# here, as PNG and TIFF are.
+# At quality 95 with full chroma, JPEG's own mean error is 1.0 to 1.6 levels on the packaged photos. WebP is
+# lossless here, as are PNG and TIFF.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     ".webp": {"lossless": True, "exact": True},
-    # The default, 6, takes four times as long as 1 and saves a tenth.
+    # The default, 6, takes four times as long as 1 for files a tenth smaller.
     ".png": {"compress_level": 1},
     **{suffix: {"compression": "tiff_deflate"} for suffix in _TIFF},
 }
@@ -62,11 +61,11 @@ class Picture:
     """A picture as a file holds it, upright.
 
     Attributes:
-        pixels: (H, W, C) uint8 or uint16; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha, not
-            multiplied into the colour).
+        pixels: (H, W, C) uint8 or uint16; C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha), alpha not
+            premultiplied.
         icc: the embedded colour profile; None if there is none.
-        exif: the block that is carried over, see `metadata.exif_of`.
-        dpi: dots per inch, across and down; as in the source, so that more pixels print larger.
+        exif: the block that is carried over, see `metadata.exif_of`; None if there is none.
+        dpi: dots per inch, across and down, kept from the source, so more pixels print larger; None if unknown.
     """
 
     pixels: Pixels
@@ -76,7 +75,7 @@ class Picture:
 
     @property
     def bits(self) -> int:
-        """8 or 16."""
+        """Bits a channel: 8 or 16."""
         return self.pixels.dtype.itemsize * 8
 
     @property
@@ -86,13 +85,13 @@ class Picture:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures of a folder, by name.
+    """The pictures directly in a folder, sorted by name.
 
     Raises:
-        ImageError: no such folder, or no picture in it.
+        ImageError: no such folder, or no pictures in it.
     """
     if not folder.is_dir():
-        raise ImageError(f"{folder}: no folder; give one that holds pictures")
+        raise ImageError(f"{folder}: not a folder; give one that holds pictures")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise ImageError(f"{folder}: no picture in it; expected {', '.join(sorted(SUFFIXES))}")
@@ -100,21 +99,21 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_picture(path: Path) -> Picture:
-    """Reads a picture whole: palettes become RGB, CMYK becomes sRGB, the EXIF orientation is applied.
+    """Reads a picture: palettes become RGB, CMYK becomes sRGB, and the EXIF orientation is applied.
 
     Raises:
-        ImageError: not there, no picture, damaged, or several pictures in one file.
+        ImageError: the file is missing, damaged, not a picture, or holds several pictures or 32-bit channels.
     """
     try:
         deep = read_deep(path)
         if deep is not None:
             return Picture(*deep)
         with warnings.catch_warnings(), Image.open(path) as image:
-            # Pillow's error for twice this size stands.
+            # Pillow still raises its error for pictures of twice this size.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             if getattr(image, "n_frames", 1) > 1:
                 raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
-            # Pillow itself turns a TIFF when it loads it, and takes the orientation away.
+            # On loading a TIFF, Pillow itself turns it upright and removes the orientation tag.
             image.load()
             orientation, exif = exif_of(image, path)
             dpi = dpi_of(image.info)
@@ -126,7 +125,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def check_writable(path: Path, *, alpha: bool, width: int, height: int) -> None:
-    """Whether a format, by its suffix, can hold a picture.
+    """Checks that the format named by the suffix can hold a picture of `width` x `height` pixels.
 
     Raises:
         ImageError: an unknown suffix, transparency in a format without it, or too large a picture.
@@ -143,10 +142,10 @@ def check_writable(path: Path, *, alpha: bool, width: int, height: int) -> None:
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Writes a picture; the suffix says the format, and JPEG, WebP and BMP get 8 bits.
+    """Writes a picture in the format of the suffix; JPEG, WebP and BMP get 8 bits a channel.
 
     Raises:
-        ImageError: see `check_writable`, or the disk refuses it.
+        ImageError: see `check_writable`; or the file cannot be written.
     """
     suffix = path.suffix.lower()
     height, width, channels = picture.pixels.shape
@@ -165,7 +164,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def _options(suffix: str, picture: Picture) -> dict[str, Any]:
-    """What Pillow is told beside the pixels."""
+    """Pillow's options for saving: quality, resolution, EXIF, colour profile."""
     options = dict(_SAVE_OPTIONS.get(suffix, {}))
     if picture.dpi:
         options["dpi"] = picture.dpi
@@ -173,23 +172,14 @@ def _options(suffix: str, picture: Picture) -> dict[str, Any]:
         return options
     if picture.exif and not (suffix in _JPEG and len(picture.exif) > _JPEG_EXIF):
         options["exif"] = without_folders(picture.exif) if suffix in _TIFF else picture.exif
-    # A grey profile is no profile of the RGB that WebP makes of it.
+    # WebP stores grey as RGB, to which a grey profile does not apply.
     if picture.icc and not (suffix == ".webp" and picture.pixels.shape[2] < 3):
         options["icc_profile"] = picture.icc
     return options
 
 
-def quantize(values: Array, bits: int) -> Pixels:
-    """[0, 1] -> 8 or 16 bits, clamped and rounded; a NaN becomes 0."""
-    peak = 2**bits - 1
-    kind = np.uint8 if bits == 8 else np.uint16
-    within = np.nan_to_num(np.clip(values, 0, 1), nan=0.0)
-    levels: Pixels = np.rint(within * np.float32(peak)).astype(kind)
-    return levels
-
-
 def read_image(path: Path) -> Array:
-    """A picture as (1, 3, H, W) float32 in [0, 1], without its transparency.
+    """Reads a picture as (1, 3, H, W) float32 in [0, 1], without its transparency.
 
     Raises:
         ImageError: see `read_picture`.
@@ -201,12 +191,16 @@ def read_image(path: Path) -> Array:
 
 
 def write_image(path: Path, image: Array) -> None:
-    """Writes (1, 3, H, W) in [0, 1] as 8 bits a channel, clamped and rounded; the suffix says the format."""
+    """Writes (1, 3, H, W) in [0, 1] as 8 bits a channel, clamped and rounded, in the format of the suffix.
+
+    Raises:
+        ImageError: see `write_picture`.
+    """
     write_picture(path, Picture(quantize(image[0], 8).transpose(1, 2, 0)))
 
 
 def _plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """One of L, LA, RGB, RGBA, and the profile that still describes it."""
+    """The image in mode L, LA, RGB or RGBA, and its colour profile if that still applies."""
     mode = image.mode
     if mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
         return image, icc

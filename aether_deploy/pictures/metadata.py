@@ -1,7 +1,7 @@
-"""EXIF and dots per inch: what a file says beside its pixels that stays true of an upright, enlarged picture.
+"""EXIF and dots per inch: the metadata that still holds for an upright, enlarged picture.
 
-Left out are the orientation, which is applied; the thumbnail, the size in pixels and a TIFF's own structure, which are
-the source's; and the maker's note, whose offsets break when it is moved.
+Left out are the orientation, which is applied; the thumbnail, the size in pixels and a TIFF's own structure, which
+belong to the source; and the maker's note, whose offsets break when it is moved.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ _TEXTS = (
 _KEPT = (*_TEXTS, _BASE.XResolution, _BASE.YResolution, _BASE.ResolutionUnit, _BASE.Rating, _BASE.RatingPercent)
 _STALE = (_BASE.MakerNote, _BASE.ExifImageWidth, _BASE.ExifImageHeight, ExifTags.IFD.Interop)
 
-# What Pillow raises for a block that contradicts itself.
+# What Pillow raises for an inconsistent block.
 _DAMAGED = (ValueError, TypeError, AttributeError, KeyError, SyntaxError, struct.error, ArithmeticError)
 
 
 def exif_of(image: Image.Image, what: object) -> tuple[int, bytes | None]:
-    """(orientation, the block that is carried over); (1, None) where there is none.
+    """(orientation, 1 to 8; the EXIF block that is carried over); (1, None) where there is none.
 
-    A damaged one is dropped with a warning that names `what`: it is no reason to refuse the picture.
+    A damaged block is dropped with a warning that names `what`: it is no reason to reject the picture.
     """
     return _guarded(image.getexif, what)
 
 
 def exif_of_tiff(path: Path) -> tuple[int, bytes | None]:
-    """The same of a TIFF, whose pixels Pillow need not be able to read."""
+    """`exif_of` for a TIFF whose pixels Pillow may be unable to read."""
     exif = Image.Exif()
     with path.open("rb") as file:
 
@@ -78,7 +78,7 @@ def _carried(exif: Image.Exif) -> bytes | None:
 
 
 def without_folders(exif: bytes) -> Image.Exif:
-    """Its first level, which is all that a compressed TIFF gets: libtiff writes no folder of EXIF behind it."""
+    """The first level of an EXIF block, all that a compressed TIFF gets: libtiff writes no EXIF sub-folders."""
     loaded = _loaded(exif)
     kept = Image.Exif()
     kept.update({tag: loaded[tag] for tag in _KEPT if tag in loaded})
@@ -86,18 +86,18 @@ def without_folders(exif: bytes) -> Image.Exif:
 
 
 def texts_of(exif: bytes) -> list[tuple[int, str]]:
-    """(tag, text) of its first level: camera, author, copyright, description."""
+    """(tag, text) pairs from the first level of an EXIF block: camera, author, copyright, description."""
     loaded = _loaded(exif)
     return [(int(tag), str(loaded[tag])) for tag in _TEXTS if tag in loaded]
 
 
 def dpi_of(info: dict[str | tuple[int, int], Any]) -> Dpi | None:
-    """Dots per inch, of what Pillow read off a file; None where it says nothing that can be."""
+    """Dots per inch, across and down, from `Image.info`; None where it holds none that is plausible (1 to 100 000)."""
     try:
         across, down = (float(value) for value in info["dpi"])
     except (KeyError, TypeError, ValueError, ArithmeticError):
         return None
-    # Pillow says 1 for a TIFF without any.
+    # Pillow gives 1 for a TIFF without a resolution.
     return (across, down) if min(across, down) > 1 and max(across, down) < 1e5 else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["Share", "overlapped"]
 
-# Items that may wait on each side: enough to level out single slow ones, few enough that memory stays bounded.
+# Items that may wait on each side: enough to absorb single slow ones, few enough to keep memory bounded.
 DEPTH = 2
 
 
@@ -20,9 +20,9 @@ class Share:
 
     Attributes:
         busy: seconds of work.
-        reading, writing: seconds that it waited for either side, from its first item to its last. The first
-            item's reading and the last one's writing are outside: nothing is there to overlap them with.
-        items: how many.
+        reading, writing: seconds spent waiting for each side, between the first item and the last. Reading the
+            first item and writing the last are not counted: there is nothing to overlap them with.
+        items: number processed.
     """
 
     busy: float
@@ -32,7 +32,7 @@ class Share:
 
     @property
     def value(self) -> float:
-        """busy / (busy + waiting), 0 to 1; 1 where nothing was done."""
+        """busy / (busy + waiting), 0 to 1; 1 if nothing was done."""
         total = self.busy + self.reading + self.writing
         return self.busy / total if total else 1.0
 
@@ -42,14 +42,14 @@ class _Cancelled(BaseException):
 
 
 def overlapped[A, B](source: Iterable[A], work: Callable[[A], B], sink: Callable[[B], None]) -> Share:
-    """sink(work(item)) for each item of the source, in order; the three run in threads of their own.
+    """sink(work(item)) for each item of the source, in order, each of the three in its own thread.
 
-    `work` runs in the caller's thread. An error of any of the three stops all and is raised here.
+    `work` runs in the caller's thread. An error in any of the three stops all of them and is raised here.
 
     Args:
-        source: is iterated in the reader's thread.
+        source: iterated in the reader's thread.
         work: the network.
-        sink: is called in the writer's thread.
+        sink: called in the writer's thread.
     """
     stop = threading.Event()
     read: queue.Queue[tuple[A] | None] = queue.Queue(DEPTH)
@@ -78,7 +78,7 @@ def overlapped[A, B](source: Iterable[A], work: Callable[[A], B], sink: Callable
                 run()
             except _Cancelled:
                 pass
-            except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread, whatever it is
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread, whatever it is
                 failures.append(error)
                 stop.set()
 

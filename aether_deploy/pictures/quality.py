@@ -1,6 +1,6 @@
-"""PSNR and SSIM of 8-bit RGB images against ground truth, computed here and not taken from neosr.
+"""PSNR and SSIM of 8-bit RGB images against ground truth, computed here rather than taken from neosr.
 
-neosr 1.0.0 prints `sum / n + 1`: an SSIM of 1.12 was seen.
+neosr 1.0.0 prints `sum / n + 1`: an SSIM of 1.12 has been seen.
 """
 
 from __future__ import annotations
@@ -10,31 +10,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from aether_deploy import arrays
+from aether_deploy.arrays import Pixels, mean_squared_error
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.images import list_images
 
 __all__ = ["Pixels", "ground_truth", "psnr", "ssim"]
-
-Pixels = NDArray[np.uint8]
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
 
 def ground_truth(name: str, folder: Path, shape: tuple[int, ...]) -> Pixels:
-    """The ground truth of an image, (H, W, 3), cut at the bottom and right to LQ times scale as neosr does.
+    """The ground truth of an image, (H, W, 3) uint8, cropped at the bottom and right to the output's size, as in neosr.
 
     Args:
         name: the image's file name without suffix.
-        folder: of the ground truth.
+        folder: holds the ground truth.
         shape: of the output, (H, W, 3).
     Raises:
-        ImageError: none of that name, or one that is smaller than the output.
+        ImageError: there is none of that name, or it is smaller than the output.
     """
     path = next((path for path in list_images(folder) if path.stem == name), None)
     if path is None:
@@ -48,15 +47,15 @@ def ground_truth(name: str, folder: Path, shape: tuple[int, ...]) -> Pixels:
 
 
 def psnr(truth: Pixels, image: Pixels) -> float:
-    """Peak signal-to-noise ratio over all channels, dB; infinite if both are equal. No border is cut."""
-    mse = float(np.mean((truth.astype(np.float64) - image.astype(np.float64)) ** 2))
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    """Peak signal-to-noise ratio in dB over all channels of (H, W, 3) uint8; infinite if equal. Borders are kept."""
+    return arrays.psnr(mean_squared_error(truth, image), peak=255)
 
 
 def ssim(truth: Pixels, image: Pixels) -> float:
-    """Mean structural similarity over the RGB channels, Gaussian window of 11; NaN below 11 pixels a side.
+    """Mean structural similarity over the RGB channels of (H, W, 3) uint8, at most 1; NaN below 11 pixels a side.
 
-    Source: Wang et al., Image quality assessment, IEEE TIP 13(4), 2004; its constants and its window.
+    Source: Wang et al., Image quality assessment, IEEE TIP 13(4), 2004, with its constants and its Gaussian window of
+    11 pixels.
     """
     if min(truth.shape[:2]) < SSIM_WINDOW:
         return math.nan

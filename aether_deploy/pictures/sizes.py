@@ -1,25 +1,33 @@
-"""A picture in another size: resized, or mirrored and cropped."""
+"""Pictures in another size or number of channels: resized, or mirrored and cropped."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
-from aether_deploy.arrays import Array
-from aether_deploy.pictures.images import quantize
+from aether_deploy.arrays import Array, quantize
 
-__all__ = ["bicubic", "fitted"]
+__all__ = ["bicubic", "fitted", "with_channels"]
 
 
 def bicubic(image: Array, width: int, height: int) -> Array:
-    """Resizes (1, 3, H, W) with an antialiased bicubic filter, in 8 bits as a viewer does."""
+    """Resizes (1, 3, H, W) in [0, 1] with an antialiased bicubic filter, in 8 bits as viewers do."""
     pixels = quantize(image[0], 8).transpose(1, 2, 0)
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
 
 
 def fitted(lr: Array, n: int, height: int, width: int) -> Array:
-    """(1, C, H, W) -> (n, C, height, width): cropped, mirrored as often as it takes, repeated."""
+    """(1, C, H, W) -> (n, C, height, width): cropped, or mirrored as often as needed, and repeated n times."""
     rows, columns = max(0, height - lr.shape[2]), max(0, width - lr.shape[3])
     mirrored = np.pad(lr, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="symmetric")
-    return np.ascontiguousarray(np.broadcast_to(mirrored[:, :, :height, :width], (n, lr.shape[1], height, width)))
+    return np.array(np.broadcast_to(mirrored[:, :, :height, :width], (n, lr.shape[1], height, width)))
+
+
+def with_channels(image: Array, channels: int) -> Array:
+    """(N, 3, H, W) -> (N, channels, H, W): their mean for one channel, else the colours, repeated in order."""
+    if image.shape[1] == channels:
+        return image
+    if channels == 1:
+        return np.ascontiguousarray(image.mean(axis=1, keepdims=True, dtype=np.float32))
+    return np.ascontiguousarray(image[:, [channel % image.shape[1] for channel in range(channels)]])

@@ -1,8 +1,7 @@
-"""A picture of any size through a network with bounded memory: tiles that overlap, and seams that do not show.
+"""Runs pictures of any size through a network in bounded memory: overlapping tiles whose seams do not show.
 
-Along an axis all tiles have one size. Neighbours overlap by at least twice the margin and are joined in the
-middle of that overlap, so what a tile gives within the margin of its inner edges, where it lacked context,
-is not used.
+Along an axis all tiles have the same size. Neighbours overlap by at least twice the margin and are joined in the middle
+of the overlap, so the output within the margin of a tile's inner edges, where it lacked context, is not used.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from aether_deploy.arrays import Array, Pixels, Shape
+from aether_deploy.arrays import Array, Pixels, Shape, quantize
 from aether_deploy.errors import RunnerError
-from aether_deploy.pictures.images import quantize
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
@@ -28,7 +26,7 @@ __all__ = ["RAMP", "Axis", "Grid", "plan_axis", "plan_grid", "stitch", "stitched
 # Input pixels over which neighbours are blended, unless the overlap is exact.
 RAMP = 16
 
-# Rows that are rounded at a time, so that the float copies stay small.
+# Output rows rounded at a time, so that the float copies stay small.
 _ROWS = 64
 
 
@@ -38,9 +36,9 @@ class Axis:
 
     Attributes:
         length: of the picture.
-        tile: of each tile; more than `length` only where the network takes one size.
-        starts: of the tiles.
-        ramp: over which neighbours are blended; 0 for a hard joint.
+        tile: length of each tile; above `length` only where the network takes a single size.
+        starts: where each tile begins, ascending.
+        ramp: distance over which neighbours are blended; 0 for a hard joint.
     """
 
     length: int
@@ -49,15 +47,15 @@ class Axis:
     ramp: int
 
     def joint(self, index: int) -> float:
-        """The middle of the overlap of tile `index` and the next."""
+        """The middle of the overlap between tile `index` and the next."""
         return (self.starts[index] + self.tile + self.starts[index + 1]) / 2
 
     def final(self, index: int) -> int:
-        """Up to where everything is done once tile `index` is: the start of the next, or the end."""
+        """How far the axis is complete once tile `index` is done: to the start of the next tile, or to the end."""
         return self.starts[index + 1] if index + 1 < len(self.starts) else self.length
 
     def weights(self, index: int, scale: int) -> NDArray[np.float32]:
-        """(scale * min(tile, length)) weights of a tile; those of all tiles sum to 1 everywhere."""
+        """(scale * min(tile, length),) weights of a tile, 0 to 1; over all tiles they sum to 1 everywhere."""
         size = min(self.tile, self.length)
         centres = self.starts[index] + (np.arange(size * scale) + 0.5) / scale
         weights = np.ones(size * scale)
@@ -76,7 +74,7 @@ class Grid:
     """How a picture is cut.
 
     Attributes:
-        rows, columns: the axes.
+        rows, columns: the vertical and the horizontal axis.
         batch: tiles in one run.
     """
 
@@ -89,17 +87,20 @@ class Grid:
 
 
 def plan_axis(length: int, tile: int, margin: int, *, ramp: int = 0, fixed: bool = False) -> Axis:
-    """The fewest tiles of at most `tile` (of exactly that, if fixed) that cover an axis, evenly spread.
+    """The fewest tiles of at most `tile` (exactly that, if fixed) that cover an axis, evenly spread.
 
+    Args:
+        length, tile, margin, ramp: in input pixels.
+        fixed: whether the network takes only tiles of exactly that size.
     Raises:
-        RunnerError: the tile is no larger than its margins.
+        RunnerError: the tile is no larger than its two margins.
     """
     if length <= tile:
         return Axis(length, tile if fixed else length, (0,), 0)
     stride = tile - 2 * margin
     if stride < 1:
         raise RunnerError(
-            f"a tile of {tile} has nothing left within an overlap of {margin}; give one above {2 * margin}"
+            f"a tile of {tile} has nothing left inside an overlap of {margin}; give one above {2 * margin}"
         )
     count = 1 + math.ceil((length - tile) / stride)
     if not fixed:
@@ -124,11 +125,11 @@ def plan_grid(
 
     Args:
         height, width: in input pixels.
-        tile: the largest side of a tile; None for one tile.
-        margin: what is not used at a tile's inner edges.
+        tile: the largest side of a tile, in input pixels; None for one tile.
+        margin: input pixels that are not used at a tile's inner edges.
         ramp: see `RAMP`; 0 for a hard joint.
         batch: tiles in one run.
-        static: the only (N, C, H, W) that the network takes, which then decides.
+        static: the only (N, C, H, W) that the network takes, if there is one; it then overrides tile and batch.
     Raises:
         RunnerError: see `plan_axis`.
     """
@@ -152,9 +153,9 @@ def stitch(runner: Runner, pixels: Pixels, grid: Grid, *, grey: bool = False) ->
         runner: of 3 channels.
         pixels: (H, W, 3) uint8 or uint16; a view is fine.
         grid: from `plan_grid`, for this size.
-        grey: return the mean of the channels, for a grey picture repeated three times.
+        grey: return the mean of the channels, for a grey picture given as three equal channels.
     Returns:
-        (scale*H, scale*W, 3), or (..., 1) if grey, in the type of `pixels`, clamped and rounded.
+        (scale*H, scale*W, 3), or (scale*H, scale*W, 1) if grey, of the type of `pixels`, clamped and rounded.
     Raises:
         OutOfMemoryError: see `Runner.run`.
     """
@@ -170,12 +171,12 @@ def stitch(runner: Runner, pixels: Pixels, grid: Grid, *, grey: bool = False) ->
 
 
 def stitched_rows(runner: Runner, pixels: Pixels, grid: Grid) -> Iterator[tuple[int, Array]]:
-    """The output from the top to the bottom, in floats, before anything is rounded.
+    """The output from top to bottom, as float32, before anything is clamped or rounded.
 
     Args:
         runner, pixels, grid: see `stitch`.
     Yields:
-        (first row, (3, rows, scale*W) not clamped, of at most `_ROWS` rows); a view that does not outlive the step.
+        (first row, (3, rows, scale*W) of at most `_ROWS` rows); a view that is valid until the next step.
     """
     height, width, channels = pixels.shape
     scale, rows = runner.scale, grid.rows
@@ -190,13 +191,13 @@ def stitched_rows(runner: Runner, pixels: Pixels, grid: Grid) -> Iterator[tuple[
         for row in range(0, done, _ROWS):
             yield start * scale + row, band[:, row : min(row + _ROWS, done)]
         carried = size - done
-        # Source and target overlap when a tile is nearly all new; numpy copies as if they did not.
+        # Source and target overlap where less than half of the band is done; numpy copies correctly all the same.
         band[:, :carried] = band[:, done:]
         band[:, carried:] = 0
 
 
 def _run_row(runner: Runner, pixels: Pixels, grid: Grid, top: int) -> Iterator[tuple[int, NDArray[np.float32], Array]]:
-    """(left, weights, (3, h, w) output) of each tile of a row of them."""
+    """(left, weights, (3, h, w) output) of each tile in the row of tiles that begins at `top`."""
     columns, rows = grid.columns, grid.rows
     indices = range(len(columns.starts))
     for first in range(0, len(indices), grid.batch):
@@ -210,7 +211,7 @@ def _run_row(runner: Runner, pixels: Pixels, grid: Grid, top: int) -> Iterator[t
 
 
 def _tile(pixels: Pixels, top: int, left: int, height: int, width: int) -> Array:
-    """(3, height, width) in [0, 1]; mirrored where the picture ends first."""
+    """(3, height, width) in [0, 1]; mirrored where the picture ends before the tile does."""
     part = pixels[top : top + height, left : left + width]
     missing = (height - part.shape[0], width - part.shape[1])
     if any(missing):

@@ -17,40 +17,40 @@ from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.tiling import RAMP, plan_grid, stitch
 
 if TYPE_CHECKING:
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.family import NetworkSpec
     from aether_deploy.runners.protocol import Runner
 
 __all__ = ["Upscaler", "auto_tile", "available_memory", "bytes_per_pixel"]
 
 logger = logging.getLogger(__name__)
 
-# On the CPU larger tiles are not faster, only larger; this keeps the whole process below 2 GiB at 3840x2160.
+# On the CPU larger tiles are no faster; this keeps the whole process below 2 GiB at 3840x2160.
 _CPU_BUDGET = 2**30
-# Below this a tile is nearly all overlap: running out of memory even here is the user's to solve.
+# Below this a tile is nearly all overlap; running out of memory even here is for the user to solve.
 _SMALLEST_TILE = 32
-# What the runtime's arena takes for each byte that is alive: 1.4 (small) to 1.6 (the sample) measured.
+# Bytes that the runtime's arena takes for each live byte: 1.4 (small) to 1.6 (the sample) measured.
 _ARENA = 1.6
-# Of a network that the file does not describe: as medium x4.
+# Bytes per input pixel for a network that the file does not describe: those of medium x4.
 _UNKNOWN_BYTES = 14_000
 
 
 class Upscaler:
-    """A network with what it takes to upscale pictures of any size.
+    """A network, ready to upscale pictures of any size.
 
     Args:
         runner: of 3 channels.
-        tile: the largest side of a tile, in input pixels; None takes it from the available memory.
+        tile: the largest side of a tile, in input pixels; None chooses it from the available memory.
         overlap: `auto` (measured on this network, blended), `exact` (the receptive field, as if untiled), or
             input pixels at each inner edge, blended.
         batch: tiles in one run.
     Raises:
-        RunnerError: a network of other than 3 channels, or `exact` for one that the file does not describe.
+        RunnerError: the network does not have 3 channels, or `exact` for one whose receptive field is unknown.
     """
 
     def __init__(self, runner: Runner, *, tile: int | None = None, overlap: str | int = "auto", batch: int = 1) -> None:
         if runner.in_chans != 3:
             raise RunnerError(f"the network has {runner.in_chans} channels; pictures need one of 3")
-        if overlap == "exact" and runner.spec is None:
+        if overlap == "exact" and (runner.spec is None or runner.spec.receptive_field is None):
             raise RunnerError(
                 "the file does not say what network it is, so its receptive field is not known; "
                 "give --overlap auto or a number of pixels"
@@ -63,21 +63,21 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """Output pixels for each input pixel, along one side."""
+        """Output pixels for each input pixel along one side."""
         return self.runner.scale
 
     def identity(self, model: str) -> dict[str, Any]:
-        """What decides the pixels, for a run that goes on where another stopped.
+        """What determines the pixels, for a run that resumes an interrupted one.
 
-        Tile, batch and device are left out: they follow what is free, and move a value by a level at most.
+        Tile, batch and device are left out: they depend on free memory and change a value by a level at most.
 
         Args:
-            model: its sha256.
+            model: the network's sha256.
         """
         return {"model": model, "scale": self.scale, "overlap": self.overlap}
 
     def __call__(self, picture: Picture) -> Picture:
-        """The picture, `scale` times as large, of the same kind; transparency goes through the network too.
+        """The picture `scale` times as large, with the same channels and depth; alpha goes through the network too.
 
         Raises:
             OutOfMemoryError: not even the smallest tile fits.
@@ -92,13 +92,13 @@ class Upscaler:
         return dataclasses.replace(picture, pixels=parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2))
 
     def _alpha(self, alpha: Pixels) -> Pixels:
-        """(H, W, 1) -> (scale*H, scale*W, 1); one value everywhere stays exactly that."""
+        """(H, W, 1) -> (scale*H, scale*W, 1); a constant alpha stays exactly the same."""
         if alpha.min() == alpha.max():
             return np.full((alpha.shape[0] * self.scale, alpha.shape[1] * self.scale, 1), alpha.flat[0])
         return self._fitting(np.broadcast_to(alpha, (*alpha.shape[:2], 3)), grey=True)
 
     def _fitting(self, pixels: Pixels, *, grey: bool) -> Pixels:
-        """Halves the tile until it fits."""
+        """Upscales (H, W, 3), halving the tile until it fits."""
         height, width = pixels.shape[:2]
         static = self.runner.static
         while True:
@@ -106,13 +106,13 @@ class Upscaler:
             grid = plan_grid(height, width, tile, margin, ramp=ramp, batch=self.batch, static=static)
             try:
                 return stitch(self.runner, pixels, grid, grey=grey)
-            except (OutOfMemoryError, MemoryError) as error:  # the latter for the pixels themselves
+            except (OutOfMemoryError, MemoryError) as error:  # MemoryError: the pixels themselves
                 seen = f"{grid.columns.tile}x{grid.rows.tile}"
                 side = max(grid.rows.tile, grid.columns.tile) // 2
                 if static is not None or side < max(_SMALLEST_TILE, 2 * self._margins()[0] + 1):
                     raise OutOfMemoryError(
-                        f"out of memory for {width}x{height} pixels in tiles of {seen}, the smallest that can be; "
-                        "free some memory, or cut the picture"
+                        f"out of memory for {width}x{height} pixels in tiles of {seen}, the smallest possible; "
+                        "free some memory, or cut the picture into pieces"
                     ) from error
                 logger.warning("out of memory with tiles of %s; going on with %d", seen, side)
                 self.tile = side
@@ -141,7 +141,7 @@ class Upscaler:
         """(margin, ramp) at inner edges, in input pixels."""
         if self._margin is None:
             spec = self.runner.spec
-            if self.overlap == "exact" and spec is not None:
+            if self.overlap == "exact" and spec is not None and spec.receptive_field is not None:
                 self._margin = spec.receptive_field, 0
             elif isinstance(self.overlap, int):
                 self._margin = self.overlap, min(RAMP, self.overlap)
@@ -152,12 +152,12 @@ class Upscaler:
 
 
 def auto_tile(available: int, per_pixel: float, wanted: int, device: str) -> int:
-    """The side of a square tile that half of the available memory holds; on the CPU at most `_CPU_BUDGET`.
+    """The side, in input pixels, of a square tile that fits half of the available memory; on the CPU, `_CPU_BUDGET`.
 
     Args:
         available: bytes.
         per_pixel: bytes, see `bytes_per_pixel`.
-        wanted: a side that is taken even above `_CPU_BUDGET`, for an overlap that leaves little of a smaller tile.
+        wanted: a side that may exceed `_CPU_BUDGET`, for overlaps that leave little of a smaller tile.
         device: `cpu` or a GPU.
     """
     most = math.isqrt(int(available / 2 / per_pixel))
@@ -166,20 +166,21 @@ def auto_tile(available: int, per_pixel: float, wanted: int, device: str) -> int
 
 
 def bytes_per_pixel(spec: NetworkSpec | None) -> float:
-    """Peak memory of a run for each input pixel, weights apart, in float32.
+    """Peak memory of a run in bytes per input pixel, without the weights, in float32.
 
-    In a block three tensors of D channels (skip, residual, normalised) and three of the hidden size are alive; in
-    the tail both sides of the last PixelShuffle; our fp32 files, whose shuffle comes last, need less.
+    In a block, three tensors of D channels (skip, residual, normalised) and three of the hidden size are alive; in the
+    tail, both sides of the last PixelShuffle. Our fp32 files, whose shuffle comes last, need less.
     """
     if spec is None:
         return _UNKNOWN_BYTES
-    body = 3 * spec.embed_dim + 3 * spec.hidden
-    tail = 64 * (2 * spec.scale**2 + 1)
+    widths = spec.widths
+    body = 3 * widths.body + 3 * widths.hidden
+    tail = widths.tail * (2 * spec.scale**2 + 1)
     return 4 * max(body, tail) * _ARENA
 
 
 def available_memory(device: str) -> int:
-    """Bytes that are free: of the GPU, or of the machine and of the control group that this process is in."""
+    """Free bytes: of the GPU, or of the machine and of this process's control group, whichever has less."""
     if device != "cpu":
         import torch
 

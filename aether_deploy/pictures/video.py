@@ -1,8 +1,8 @@
-"""A video through the network: every frame, its time stamps, its colours, and the sound as it was.
+"""Runs a video through the network: every frame, with its time stamp and colours kept and the sound unchanged.
 
-Frames are encoded in parts of `PART` frames, each a file of its own that appears whole. A run that was killed goes
-on behind the last of them, and the result is the same file as without the interruption. At the end the parts and the
-sound are joined without encoding them again.
+Frames are encoded in parts of `PART` frames, each a file of its own that appears only when complete. A killed run
+resumes after the last of them, and the result is the same file as without the interruption. At the end the parts and
+the sound are joined without re-encoding.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ VIDEO_SUFFIXES = frozenset(
 OUTPUTS = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "libvpx-vp9"}
 
 _ENCODER_OPTIONS = {
-    # x264's fastest code gives other bits for another alignment of its memory (1 of 4 runs measured): a run that
-    # went on would not end with the same file.
+    # x264's fastest code gives different bits when its memory is aligned differently (1 of 4 runs measured): a
+    # resumed run would not end with the same file.
     "libx264": {"x264-params": "cpu-independent=1"},
-    # Else its default bit rate would limit the quality.
+    # Otherwise its default bit rate limits the quality.
     "libvpx-vp9": {"b": "0"},
 }
 
-# Frames in a part: what a kill costs at most, against a key frame at the start of each.
+# Frames in a part: the most that a kill costs, at the price of a key frame at the start of each part.
 PART = 120
 
 
@@ -59,8 +59,8 @@ class VideoOptions:
     """How the result is encoded.
 
     Attributes:
-        codec: an encoder of FFmpeg; the usual one of the container by default.
-        crf: its quality; lower is better and larger.
+        codec: an encoder of FFmpeg; by default the container's usual one, see `OUTPUTS`.
+        crf: its constant rate factor; lower is better and larger.
         part: frames in a part.
     """
 
@@ -75,10 +75,10 @@ class VideoResult:
 
     Attributes:
         frames: in the result, as many as in the source.
-        resumed: of those, from a run before.
+        resumed: how many of those came from an earlier run.
         audio, subtitles: streams copied.
-        width, height: of the result.
-        share: of the time in which the network was busy.
+        width, height: of the result, in pixels.
+        share: how much of the time the network was busy.
     """
 
     frames: int
@@ -93,16 +93,16 @@ class VideoResult:
 def upscale_video(
     upscaler: Upscaler, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
 ) -> VideoResult:
-    """Upscales every frame; copies the sound, chapters, title and those subtitles that the target's container takes.
+    """Upscales every frame; copies the sound, chapters, title, and the subtitles that the target's container takes.
 
     Args:
         upscaler: the network.
         source: anything that FFmpeg reads; its first video stream.
         target: .mp4, .mkv, .mov or .webm.
-        options: of the encoder.
-        model: the network's sha256: parts of another one are not taken up.
+        options: of the encoder; None for the defaults.
+        model: the network's sha256: parts made by another network are not reused.
     Raises:
-        ImageError: a file that cannot be read or written as video, or a result with another number of frames.
+        ImageError: a file that cannot be read or written as video, or a result with a different number of frames.
     """
     options = options or VideoOptions()
     if target.suffix.lower() not in OUTPUTS:
@@ -134,7 +134,7 @@ def _upscale(
     finished = len(finished_parts(folder))
     skipped = finished * options.part
     if finished:
-        logger.warning("going on behind %d parts of %d frames from a run before", finished, options.part)
+        logger.warning("resuming after %d parts of %d frames from an earlier run", finished, options.part)
     pace = Pace(max(0, _expected_frames(container) - skipped) or None)
     writer = PartWriter(folder, encoding, options.part, finished)
 
@@ -158,14 +158,14 @@ def _upscale(
 
 
 def _expected_frames(container: InputContainer) -> int:
-    """For the time left only: Matroska says how long it lasts, not how many frames it has; 0 if it says neither."""
+    """Only for the time left: Matroska gives a duration, not a number of frames; 0 if the file gives neither."""
     stream = container.streams.video[0]
     seconds = Fraction(container.duration or 0, av.time_base)
     return stream.frames or round(seconds * _fraction(stream.average_rate or Fraction(0)))
 
 
 def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:
-    """Read off the first frame, which knows more than the container."""
+    """Taken from the first decoded frame, which says more than the container does."""
     codec = options.codec or OUTPUTS[target.suffix.lower()]
     with av.open(source) as container:
         stream = container.streams.video[0]
@@ -192,7 +192,7 @@ def _fraction(value: AVRational | Fraction) -> Fraction:
 
 
 def _decode(container: InputContainer, encoding: Encoding, skip: int) -> Iterator[Frame]:
-    """Upright frames in order of display; a missing time stamp is one frame after the last."""
+    """Upright frames in display order; a missing time stamp is set one frame after the previous one."""
     step = round(1 / (encoding.rate * encoding.time_base))
     last = -step
     for number, frame in enumerate(container.decode(video=0)):
@@ -204,7 +204,7 @@ def _decode(container: InputContainer, encoding: Encoding, skip: int) -> Iterato
 
 
 def _verify(written: Path, target: Path, source: Path) -> tuple[int, int, int]:
-    """(frames, width, height) of the file on disk; as many frames as the source decodes to."""
+    """(frames, width, height) of the file on disk, which must have as many frames as the source decodes to."""
     counts = []
     for path in (source, written):
         with av.open(path) as container:

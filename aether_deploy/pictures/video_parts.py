@@ -1,4 +1,4 @@
-"""The parts of a video: encoded one by one, each whole when it has its name, joined without encoding again."""
+"""The parts of a video: encoded one by one, each named only when complete, and joined without re-encoding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join", "parts_f
 
 logger = logging.getLogger(__name__)
 
-# Kinds of subtitles that a container takes as they are.
+# Subtitle formats that each container takes unchanged.
 _SUBTITLES = {".mkv": ("srt", "ass"), ".mp4": ("mov_text",), ".mov": ("mov_text",)}
 
 
@@ -43,7 +43,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What every part is encoded with."""
+    """The settings that every part is encoded with."""
 
     colour: Colour
     pixels: str
@@ -55,13 +55,13 @@ class Encoding:
 
 
 class PartWriter:
-    """Encodes frames into parts; a part gets its name when it is whole.
+    """Encodes frames into parts; a part gets its name when it is complete.
 
     Args:
-        folder: of the parts.
-        encoding: of each.
+        folder: where the parts go.
+        encoding: of each part.
         length: frames in a part.
-        number: of the first part that is written; those before are there already.
+        number: of the first part to write, from 0; earlier ones exist already.
     """
 
     def __init__(self, folder: Path, encoding: Encoding, length: int, number: int) -> None:
@@ -78,7 +78,7 @@ class PartWriter:
         return self._folder / f"{self._number:06}.tmp"
 
     def write(self, frame: Frame) -> None:
-        """Appends a frame; ends the part with its last one."""
+        """Appends a frame; closes the part after its last frame."""
         if self._container is None:
             self._open(frame.picture)
         encoded = from_rgb(frame.picture.pixels, self._encoding.pixels, self._encoding.colour)
@@ -89,7 +89,7 @@ class PartWriter:
             self.finish_part()
 
     def finish_part(self) -> None:
-        """Ends the part that is open, if one is."""
+        """Closes the open part, if any, and gives it its name."""
         if self._container is None:
             return
         self._container.mux(self._stream.encode(None))
@@ -100,7 +100,7 @@ class PartWriter:
         self._count = 0
 
     def abandon(self) -> None:
-        """After an error: what is open is no part."""
+        """Discards the open part, after an error."""
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -122,7 +122,11 @@ class PartWriter:
 
 
 def parts_folder(target: Path, identity: dict[str, Any]) -> Path:
-    """Where the parts of just this run lie: a hash of all that they depend on is in its name."""
+    """The folder for this run's parts, named by a hash of all that they depend on; folders of other runs are deleted.
+
+    Raises:
+        ImageError: the folder cannot be made, or an old one not deleted.
+    """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     folder = target.with_name(f".{target.name}.{digest}.parts")
     try:
@@ -138,15 +142,17 @@ def parts_folder(target: Path, identity: dict[str, Any]) -> Path:
 
 
 def finished_parts(folder: Path) -> list[Path]:
-    """In order; an unfinished one has no such name."""
+    """The complete parts, in order; an unfinished one still has its temporary name."""
     return sorted(folder.glob("*.nut"))
 
 
 def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> Counter[str]:
-    """Video of the parts, and sound, subtitles, chapters and title of the source, into one file in order of decoding.
+    """Joins the parts with the sound, subtitles, chapters and title of the source into one file, in decoding order.
 
     Returns:
-        how many streams of a type, `audio` or `subtitle`, were copied.
+        how many streams of each type, `audio` or `subtitle`, were copied.
+    Raises:
+        ImageError: there are no parts.
     """
     if not parts:
         raise ImageError(f"{source}: no frame could be decoded; check the file")
@@ -154,7 +160,7 @@ def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> C
         options = {"fflags": "+bitexact"}
         with av.open(target, "w", container_options=options) as result:
             video = result.add_stream_from_template(first.streams.video[0])
-            # NUT tells neither: a reader guesses them from the packets.
+            # On reading NUT back, these two are only guessed from the packets.
             video.codec_context.framerate, video.time_base = encoding.rate, encoding.time_base
             copies = _copies(original, result, target.suffix.lower())
             result.set_chapters(original.chapters())
@@ -179,10 +185,10 @@ def join(parts: list[Path], source: Path, target: Path, encoding: Encoding) -> C
 
 
 def _copies(original: InputContainer, result: OutputContainer, suffix: str) -> dict[int, Any]:
-    """Index in the source -> a stream of the result for it, with its language and title."""
+    """Stream index in the source -> its stream in the result, with its language and title."""
     copies = {}
     for stream in (*original.streams.audio, *original.streams.subtitles):
-        # FFmpeg has no decoder for some.
+        # FFmpeg has no decoder for some streams.
         kind = stream.codec_context.name if stream.codec_context else "unknown"
         if stream.type == "subtitle" and kind not in _SUBTITLES.get(suffix, ()):
             logger.warning("%s subtitles are not copied into %s; a result like the source may take them", kind, suffix)
@@ -194,7 +200,7 @@ def _copies(original: InputContainer, result: OutputContainer, suffix: str) -> d
 
 
 def _texts(metadata: dict[str, str], *more: str) -> dict[str, str]:
-    """What says what it is about; the rest is about the source's file."""
+    """The metadata about the content; the rest describes the source file."""
     wanted = {"title", "artist", "comment", "copyright", "date", "description", *more}
     return {key: text for key, text in metadata.items() if key.lower() in wanted}
 
@@ -205,9 +211,9 @@ def _packets(part: Path) -> Iterator[Packet[Any]]:
 
 
 def _decoding_times(parts: list[Path]) -> list[int]:
-    """One for each packet, rising and never above its presentation time: those of NUT leave out the first ones.
+    """A decoding time for each packet, ascending and never after its presentation time; NUT lacks the first ones.
 
-    They are the presentation times in order, moved back by as many frames as the encoder reorders.
+    They are the presentation times in ascending order, shifted by as many frames as the encoder reorders.
     """
     shown = [packet.pts or 0 for part in parts for packet in _packets(part)]
     ordered = sorted(shown)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aether_deploy.arrays import Array, Shape
-from aether_deploy.pictures.sizes import fitted
+from aether_deploy.pictures.sizes import fitted, with_channels
 
 __all__ = ["Case", "parity_cases"]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An input: `lr` is (N, C, H, W) float32 in [0, 1]; `drawn` if it is noise or a pattern and no photo."""
+    """An input: `lr` is (N, C, H, W) float32, about [0, 1]; `drawn` if it is noise or a pattern and no photo."""
 
     name: str
     lr: Array
@@ -25,6 +26,23 @@ class Case:
         return f"{self.name} {'x'.join(map(str, self.lr.shape))}"
 
 
+# Shapes of noise, (N, H, W): batch 2, odd, non-square, a single pixel.
+_NOISES = ((1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1))
+# Of the patterns, and of the photo whose values go beyond [0, 1].
+_PATTERN = (1, 24, 32)
+
+# (channel, row, column), each an array of all of them -> values. One-pixel stripes err most in half precision, the
+# coloured ones most of all: up to 0.40 of a level where the checkerboard has 0.34.
+_PATTERNS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.generic]]] = {
+    "black": lambda c, y, x: 0 * c,
+    "white": lambda c, y, x: 0 * c + 1,
+    "step edge": lambda c, y, x: x >= x.shape[2] // 2,
+    "checkerboard": lambda c, y, x: (y + x) % 2,
+    "stripes": lambda c, y, x: x % 2,
+    "coloured stripes": lambda c, y, x: (x + c) % 3 == 0,
+}
+
+
 def parity_cases(
     photos: Sequence[tuple[str, Array]] = (),
     *,
@@ -32,39 +50,46 @@ def parity_cases(
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
 ) -> tuple[Case, ...]:
-    """Photos, noise, black, white, a step edge and a checkerboard; batch 2, odd, non-square and 1x1.
+    """Photos, noise and patterns; batch 2, odd, non-square and 1x1; and a photo beyond [0, 1], as videos have it.
 
     Args:
-        photos: (name, (1, C, H, W) in [0, 1]); those with another number of channels are left out.
+        photos: (name, (1, 3, H, W) in [0, 1]); a network of other channels gets grey, or the colours again.
         in_chans: C.
         static: the one (N, C, H, W) that an artifact takes; every case has it then, photos being mirrored
             and cropped to it.
         shapes: further (N, H, W) for noise, say those of an optimization profile.
     """
-    rng = np.random.default_rng(0)
-
-    def noise(n: int, h: int, w: int) -> Case:
-        return Case("noise", rng.random((n, in_chans, h, w), dtype=np.float32), drawn=True)
-
+    noises, pattern = [*_NOISES, *shapes], _PATTERN
     if static is not None:
         n, in_chans, height, width = static
         photos = [(name, fitted(lr, n, height, width)) for name, lr in photos]
-        noises, patterns = [(n, height, width)], (n, height, width)
-    else:
-        noises, patterns = [(1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1), *shapes], (1, 24, 32)
-    n, height, width = patterns
-    rows, columns = np.indices((height, width))
-    drawn = {
-        "black": np.zeros((height, width)),
-        "white": np.ones((height, width)),
-        "step edge": columns >= width // 2,
-        "checkerboard": (rows + columns) % 2,
-    }
+        noises, pattern = [(n, height, width)], (n, height, width)
+    photos = [(name, with_channels(lr, in_chans)) for name, lr in photos]
     return (
-        *(Case(name, lr) for name, lr in photos if lr.shape[1] == in_chans),
-        *(noise(*shape) for shape in noises),
-        *(
-            Case(name, np.broadcast_to(plane, (n, in_chans, height, width)).astype(np.float32), drawn=True)
-            for name, plane in drawn.items()
-        ),
+        *(Case(name, lr) for name, lr in photos),
+        *_noises(noises, in_chans),
+        *_patterns(pattern, in_chans),
+        *_beyond(photos[:1], pattern),
     )
+
+
+def _noises(shapes: Sequence[tuple[int, int, int]], channels: int) -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    for n, height, width in shapes:
+        yield Case("noise", rng.random((n, channels, height, width), dtype=np.float32), drawn=True)
+
+
+def _patterns(shape: tuple[int, int, int], channels: int) -> Iterator[Case]:
+    n, height, width = shape
+    places = np.indices((channels, height, width))
+    for name, draw in _PATTERNS.items():
+        image = np.asarray(draw(*places), np.float32)
+        yield Case(name, np.array(np.broadcast_to(image, (n, channels, height, width))), drawn=True)
+
+
+def _beyond(photos: Sequence[tuple[str, Array]], shape: tuple[int, int, int]) -> Iterator[Case]:
+    """The range of a video whose colours leave the RGB cube: -0.25 to 1.25."""
+    n, height, width = shape
+    for name, lr in photos:
+        wide = fitted(lr[:1], n, height, width) * np.float32(1.5) - np.float32(0.25)
+        yield Case(f"{name} beyond 0 to 1", wide, drawn=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from aether_deploy.proof.verdict import ParityReport, Reference, capture, verify
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
 
-__all__ = ["Comparison", "compare_runners", "fitting_cases", "without_tf32"]
+__all__ = ["Comparison", "compare_runners", "fitting_cases"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +23,22 @@ class Comparison:
     """What came of it.
 
     Attributes:
+        runners: what ran both, for people.
         reference: the inputs, and what the reference gave.
         outputs: what the candidate gave.
         report: the verdict.
         left_out: inputs that one of them does not take, for people.
     """
 
+    runners: tuple[str, str]
     reference: Reference
     outputs: tuple[Array, ...]
     report: ParityReport
     left_out: tuple[str, ...]
+
+    def require(self, what: str = "the second file") -> None:
+        """Raises ParityError, naming the worst input, unless both are one network."""
+        self.report.require(what)
 
 
 def compare_runners(
@@ -74,15 +79,7 @@ def compare_runners(
         gate = max(reference.precision, candidate.precision, key=lambda precision: TOLERANCES[precision].max_abs)
     captured = capture(reference.run, cases)
     report = verify(captured, run, gate, what=second)
-    return Comparison(captured, tuple(outputs), report, tuple(left_out))
-
-
-def without_tf32() -> None:
-    """Turns TF32 off in this process; it is a GPU's default and errs by 1e-4 of its own.
-
-    To be called before anything is opened: its libraries read this when they are loaded.
-    """
-    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+    return Comparison((reference.name, candidate.name), captured, tuple(outputs), report, tuple(left_out))
 
 
 def fitting_cases(cases: Sequence[Case], *runners: Runner) -> tuple[list[Case], list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,25 +12,67 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aether_deploy.errors import ManifestError
+from aether_deploy.errors import AetherDeployError, ManifestError
 from aether_deploy.files import sha256_of
+from aether_deploy.precisions.variant import Variant
 
 if TYPE_CHECKING:
     from aether_deploy.network.checkpoint import Checkpoint
 
 __all__ = [
     "SCHEMA",
+    "EngineRecord",
     "Manifest",
     "describe_artifact",
     "describe_source",
     "manifest_path",
     "read_manifest",
+    "require_match",
     "tool_versions",
     "utc_now",
-    "verify_artifact",
 ]
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """What a manifest says of an engine.
+
+    Attributes:
+        flavour: `tensorrt` or `tensorrt-rtx`.
+        version: of the TensorRT that built it, and the only one that runs it.
+        compute_capabilities: that it is for, as `sm86`.
+        profiles: {min, opt, max, activation_bytes} of each.
+        workspace: the most bytes of activation memory; None for all that there was.
+        build_seconds: of the build.
+        network: ends, layers and types, read back from the parsed network.
+        header: what the file's first bytes say.
+        onnx: {file, sha256, bytes, kind, parity} of what it was built from.
+        executed: it was run, and `parity` is its own.
+        device: {gpu, compute_capability, cuda} that it ran on.
+        latency: {shape, runs, median_ms, p99_ms} of each shape measured.
+        device_memory: bytes of activations of each profile, as the engine says.
+    """
+
+    flavour: str
+    version: str
+    compute_capabilities: list[str]
+    profiles: list[dict[str, Any]]
+    workspace: int | None
+    build_seconds: float
+    network: dict[str, Any]
+    header: dict[str, Any]
+    onnx: dict[str, Any]
+    executed: bool = False
+    device: dict[str, Any] | None = None
+    latency: list[dict[str, Any]] | None = None
+    device_memory: list[int] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what only an executed engine has is left out of another's."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value is not None or name == "workspace"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +81,15 @@ class Manifest:
 
     Attributes:
         artifact: {file, sha256, bytes, kind}.
-        source: {file, sha256, param_key}.
+        source: {file, sha256, param_key, form}.
         network: the spec.
         parity: {gate, passed, worst, figures, cases}; none of an engine that was not run.
-        precision: fp32, fp16 or bf16.
-        io: fp32 or fp16, the types at both ends.
-        opset: of ONNX.
+        variant: precision, types at both ends, islands, FFN and opset; in the file they stand each for itself.
         shapes: {input, output} symbolic or fixed, or {min, opt, max} of an engine.
-        ffn: linear or conv1x1.
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
         activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph.
-        engine: {flavour, version, compute_capabilities, profiles, workspace, build_seconds, network, header,
-            onnx: what it was built from and its parity, executed}; once executed {device, latency, device_memory} too.
+        engine: of an engine.
         tools: {name: version}.
         created: UTC, ISO 8601.
         schema: of this file.
@@ -60,15 +99,12 @@ class Manifest:
     source: dict[str, Any]
     network: dict[str, Any]
     parity: dict[str, Any] | None
-    precision: str
-    io: str = "fp32"
-    opset: int | None = None
+    variant: Variant
     shapes: dict[str, Any] = field(default_factory=dict)
-    ffn: str = "linear"
     fp32_islands: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)
+    engine: EngineRecord | None = None
     tools: dict[str, str] = field(default_factory=dict)
     created: str = ""
     schema: int = SCHEMA
@@ -76,18 +112,31 @@ class Manifest:
     @property
     def proof(self) -> tuple[str, dict[str, Any] | None]:
         """(what was compared, the report on it); of an engine that was not run, the ONNX file that it comes from."""
-        if self.parity is None and "onnx" in self.engine:
-            return "the ONNX file", self.engine["onnx"]["parity"]
+        if self.parity is None and self.engine is not None:
+            return "the ONNX file", self.engine.onnx["parity"]
         return "the engine" if self.artifact["kind"] == "engine" else "the file", self.parity
 
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in the file."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        del values["variant"]
+        return {
+            "schema": values.pop("schema"),
+            "artifact": values.pop("artifact"),
+            "source": values.pop("source"),
+            "network": values.pop("network"),
+            "parity": values.pop("parity"),
+            **self.variant.as_dict(),
+            "opset": None if self.artifact["kind"] == "checkpoint" else self.variant.opset,
+            **values,
+            "engine": self.engine and self.engine.as_dict(),
+        }
+
     def write(self, artifact: Path) -> Path:
-        """Writes `<artifact>.json`, replacing it whole."""
+        """Writes `<artifact>.json`, for a file that is to be published with it."""
         target = manifest_path(artifact)
-        values = {k: v for k, v in dataclasses.asdict(self).items() if v not in (None, "", {})}
-        values = {"schema": values.pop("schema"), **values}
-        temporary = target.with_name(f".{target.name}.tmp")
-        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(target)
+        values = {name: value for name, value in self.as_dict().items() if value not in (None, "", {})}
+        target.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return target
 
 
@@ -112,42 +161,57 @@ def manifest_path(artifact: Path) -> Path:
     return artifact.with_name(artifact.name + ".json")
 
 
-def read_manifest(artifact: Path) -> Manifest | None:
+def read_manifest(artifact: str | os.PathLike[str]) -> Manifest | None:
     """The manifest beside an artifact; None if there is none.
 
     Raises:
         ManifestError: a file that is none, or of another schema.
     """
-    path = manifest_path(artifact)
+    path = manifest_path(Path(artifact))
     if not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["schema"] != SCHEMA:
             raise ManifestError(f"{path}: schema {values['schema']}, expected {SCHEMA}; export the artifact again")
-        return Manifest(**{"parity": None, **values})
-    except (ValueError, TypeError, KeyError) as error:
+        return _from_dict(values)
+    except ManifestError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, AetherDeployError) as error:
         raise ManifestError(f"{path}: no manifest of aether_deploy ({error}); export the artifact again") from error
 
 
-def verify_artifact(artifact: Path) -> Manifest | None:
-    """The manifest beside an artifact, after its sha256 was compared; None if there is none.
+def _from_dict(values: dict[str, Any]) -> Manifest:
+    """The inverse of `Manifest.as_dict`."""
+    known = dict(values)
+    static = known.get("shapes", {}).get("input")
+    fixed = static is not None and all(isinstance(size, int) for size in static)
+    variant = Variant(
+        known.pop("precision"),
+        io=known.pop("io", "fp32"),
+        islands=known.get("fp32_islands", {}).get("asked", "default"),
+        ffn=known.pop("ffn", "linear"),
+        opset=known.pop("opset", 0),
+        static=tuple(static) if fixed else None,
+    )
+    engine = known.pop("engine", None)
+    return Manifest(**{"parity": None, **known, "variant": variant, "engine": engine and EngineRecord(**engine)})
 
+
+def require_match(artifact: Path, manifest: Manifest, sha256: str) -> None:
+    """That a file is the one that its manifest describes.
+
+    Args:
+        sha256: of the file.
     Raises:
-        ManifestError: the file is not the one that was proved, or is not there.
+        ManifestError: it is not.
     """
-    manifest = read_manifest(artifact)
-    if manifest is not None:
-        if not artifact.is_file():
-            raise ManifestError(f"{artifact}: not there, only its manifest is; export it again")
-        seen = describe_artifact(artifact, "")["sha256"]
-        expected = manifest.artifact["sha256"]
-        if seen != expected:
-            raise ManifestError(
-                f"{artifact}: sha256 {seen[:12]}..., but its manifest says {expected[:12]}...: "
-                "not the file that was proved; export it again"
-            )
-    return manifest
+    expected = manifest.artifact["sha256"]
+    if sha256 != expected:
+        raise ManifestError(
+            f"{artifact}: sha256 {sha256[:12]}..., but its manifest says {expected[:12]}...: "
+            "not the file that was proved; export it again"
+        )
 
 
 def tool_versions(*packages: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ __all__ = ["parity_photos"]
 PARITY_CROP = (64, 96)
 
 
-def parity_photos(folder: Path | None = None) -> list[tuple[str, Array]]:
+def parity_photos(folder: str | os.PathLike[str] | None = None) -> list[tuple[str, Array]]:
     """(name, crop) of each picture in a folder, the packaged photos by default."""
     photos = []
-    for path in list_images(folder or PHOTOS):
+    for path in list_images(PHOTOS if folder is None else Path(folder)):
         image = read_image(path)
         height, width = (min(have, most) for have, most in zip(image.shape[2:], PARITY_CROP, strict=True))
         top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2

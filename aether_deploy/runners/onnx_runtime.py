@@ -14,7 +14,7 @@ from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.protocol import Runner, measured_scale
 
 if TYPE_CHECKING:
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.family import NetworkSpec
 
 __all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
 
@@ -26,11 +26,21 @@ class OnnxRunner(Runner):
         path: the file.
         provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
         threads: of the CPU provider; ONNX Runtime's own choice, one a core, by default.
+        model: what is run in the file's place, a serialized graph that was made of it.
+        optimized: where ONNX Runtime writes the graph that it really runs.
     Raises:
         RunnerError: the file does not load, or the provider is not there.
     """
 
-    def __init__(self, path: Path, *, provider: str = "CPUExecutionProvider", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        provider: str = "CPUExecutionProvider",
+        threads: int | None = None,
+        model: bytes | None = None,
+        optimized: Path | None = None,
+    ) -> None:
         import onnxruntime as ort
 
         self._errors = onnxruntime_errors()
@@ -43,14 +53,17 @@ class OnnxRunner(Runner):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
         try:
-            self._session = open_session(path, options, provider)
+            self._session = open_session(path if model is None else model, options, provider)
         except self._errors as error:
             reason = str(error).splitlines()[0]
             raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0].shape) != 4:
-            raise RunnerError(f"{path}: {len(inputs)} inputs and {len(outputs)} outputs; expected one NCHW image each")
+        images = [output for output in outputs if len(output.shape) == 4]
+        if len(inputs) != 1 or len(images) != 1 or len(inputs[0].shape) != 4:
+            raise RunnerError(f"{path}: {len(inputs)} inputs and {len(images)} outputs; expected one NCHW image each")
         self._input = inputs[0].name
         self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
         shape = inputs[0].shape
@@ -67,13 +80,16 @@ class OnnxRunner(Runner):
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; float32 at both ends whatever the file's own types are."""
+        return np.asarray(self._outputs(lr)[0], dtype=np.float32)
+
+    def _outputs(self, lr: Array) -> list[Array]:
+        """Every output of the graph, the image first."""
         try:
             with memory_errors(lr.shape, *self._errors, MemoryError):
-                output = self._session.run(None, {self._input: lr.astype(self._dtype, copy=False)})[0]
+                found: list[Array] = self._session.run(None, {self._input: lr.astype(self._dtype, copy=False)})
         except self._errors as error:
             raise RunnerError(f"input {lr.shape} was refused: {str(error).splitlines()[0]}") from error
-        result: Array = np.asarray(output, dtype=np.float32)
-        return result
+        return found
 
     def close(self) -> None:
         """Frees the session and its memory."""
@@ -82,14 +98,14 @@ class OnnxRunner(Runner):
 
 def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
     """What an ONNX file says of its network, where it is one of ours."""
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.families import spec_from_dict
 
     written = metadata.get("aether_deploy.network")
-    return NetworkSpec.from_dict(json.loads(written)) if written else None
+    return spec_from_dict(json.loads(written)) if written else None
 
 
-def open_session(path: Path, options: Any, provider: str) -> Any:
-    """A session of ONNX Runtime that really runs on the provider.
+def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
+    """A session of ONNX Runtime for a file or a serialized graph, that really runs on the provider.
 
     Raises:
         RunnerError: the provider is not there, or did not load.
@@ -100,7 +116,7 @@ def open_session(path: Path, options: Any, provider: str) -> Any:
     if provider != "CPUExecutionProvider":
         # Finds the CUDA libraries that PyTorch's wheels brought.
         ort.preload_dlls()
-    session = ort.InferenceSession(path, options, providers=[provider])
+    session = ort.InferenceSession(model, options, providers=[provider])
     if session.get_providers()[0] != provider:
         raise RunnerError(f"{provider} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
     return session

@@ -10,15 +10,9 @@ import numpy as np
 from aether_deploy.arrays import Array, Shape
 
 if TYPE_CHECKING:
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.family import NetworkSpec
 
-__all__ = ["DEVICES", "PROVIDERS", "Runner", "measured_scale"]
-
-
-DEVICES = ("auto", "cpu", "cuda", "tensorrt")
-
-# What `auto` tries, in order. TensorRT is by request only: its provider builds an engine for every new shape.
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
+__all__ = ["Runner", "measured_scale"]
 
 
 class Runner(Protocol):

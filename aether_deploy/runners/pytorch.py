@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from aether_deploy.network.checkpoint import Checkpoint
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.family import NetworkSpec
 
 __all__ = ["TorchRunner", "torch_device"]
 
@@ -28,6 +30,7 @@ class TorchRunner(Runner):
         in_chans, scale, spec: as the network's.
         double: run in float64, on a copy.
         device: `cpu` or `cuda`; on the latter it runs as a copy.
+        threads: of PyTorch on the CPU while it runs; as many as it has by default.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class TorchRunner(Runner):
         spec: NetworkSpec | None = None,
         double: bool = False,
         device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
         import copy
 
@@ -48,16 +52,25 @@ class TorchRunner(Runner):
         self.precision = "fp64" if double else "fp32"
         self.name = f"torch {'float64' if double else 'float32'} {device.upper()}"
         self.device = device
+        self._threads = threads
         if double or device != "cpu":
             network = copy.deepcopy(network).to(device)
         self._network = network.double() if double else network
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu") -> TorchRunner:
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu", threads: int | None = None
+    ) -> TorchRunner:
         """The network exactly as the checkpoint has it, fused or not."""
         spec = checkpoint.spec
         return cls(
-            checkpoint.build(), in_chans=spec.in_chans, scale=spec.scale, spec=spec, double=double, device=device
+            checkpoint.build(),
+            in_chans=spec.in_chans,
+            scale=spec.scale,
+            spec=spec,
+            double=double,
+            device=device,
+            threads=threads,
         )
 
     def run(self, lr: Array) -> Array:
@@ -65,11 +78,26 @@ class TorchRunner(Runner):
         import torch
 
         # no_grad, not inference_mode: outputs of the latter break an export that follows.
-        with torch.no_grad(), memory_errors(lr.shape, RuntimeError, MemoryError):
+        with torch.no_grad(), _threads(self._threads), memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
             image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
             output: Array = self._network(image).cpu().numpy()
         return output
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """PyTorch's threads, which are the process's, are lent and given back."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)
 
 
 def torch_device(device: str) -> str:

@@ -1,232 +1,120 @@
-"""Runs a half-precision ONNX file as a GPU would, on the CPU: the proof of fp16 where no GPU is.
-
-ONNX Runtime's CPU provider is no such proof: it computes in fp32 and drops the casts between its operators,
-which shows the error of the rounded weights alone. Here every operator runs in float32, which is what
-tensor cores accumulate in, and its result is rounded to the type that the graph gives it.
-"""
+"""A half-precision ONNX file as a GPU would run it, on the CPU: the proof of fp16 where no GPU is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-import torch
 from google.protobuf.message import DecodeError
-from torch import Tensor
-from torch.nn import functional
 
-from aether_deploy.arrays import Array, Shape
+from aether_deploy.arrays import Array, finite
 from aether_deploy.errors import ExportError, RunnerError
-from aether_deploy.graphs.types import DTYPES, HALF, LIMITS, tensor_types
-from aether_deploy.runners.protocol import Runner
+from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
+from aether_deploy.graphs.types import HALF_TYPES, declared_type, largest_finite
+from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.runners.onnx_runtime import OnnxRunner
 
-if TYPE_CHECKING:
-    from aether_deploy.network.spec import NetworkSpec
-
-__all__ = [
-    "HalfRunner",
-]
-
-Rounding = Callable[[Tensor], Tensor]
-
-_TORCH = {ir.DataType.FLOAT16: torch.float16, ir.DataType.BFLOAT16: torch.bfloat16}
-
-# These only move values, which have the type already.
-_MOVES = frozenset({"Transpose", "DepthToSpace"})
+__all__ = ["RoundedRunner", "half_type_of", "load_graph"]
 
 
-class HalfRunner(Runner):
-    """An ONNX file, executed operator by operator with every result rounded as its type says.
+class RoundedRunner(OnnxRunner):
+    """An ONNX file in ONNX Runtime's CPU provider, with every result rounded as its type in the file says.
 
-    A half LayerNormalization has its mean, difference, squares, variance and quotient rounded one by one:
-    its `stash_type` asks for statistics in fp32, but a runtime may or may not honour that, and what is
-    proved must hold for both. Data types are read off the file, not off what it was made from.
+    See `RoundedResults`. What the file itself says is run, whatever it was made from; in fp32 nothing is rounded.
 
     Args:
-        path: a file of this house, in any precision; in fp32 nothing is rounded.
+        path: the file.
+        threads: one a core by default.
+        ranges: keep `activations`.
     Attributes:
-        activations: operator -> largest absolute value before rounding, over all runs so far, of those that
-            compute in half; infinite once it was not finite.
+        activations: layer -> largest absolute value before rounding, over all runs so far, of those that compute in
+            half; infinite once it was not finite.
     Raises:
-        RunnerError: not there, not strongly typed, or with operators that no AetherNet has.
+        RunnerError: not there, not strongly typed, or ONNX Runtime does not take it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, ranges: bool = False) -> None:
+        graph = load_graph(path)
+        kind = half_type_of(graph)
+        # A file is judged by what its weights are stored in, whatever its metadata or a stray Cast say.
+        stored = {declared_type(value).name for value in graph.graph.initializers.values()}
         try:
-            model = ir.load(path)
-        except (OSError, ValueError, RuntimeError, DecodeError) as error:
-            raise RunnerError(f"{path}: cannot be read as ONNX ({error}); check the path") from error
-        self._graph = model.graph
-        try:
-            self._types = tensor_types(self._graph)
-        except ExportError as error:
+            rounded = RoundedResults(ranges=ranges)(graph)
+            assert isinstance(rounded, Rounded)
+        except (ExportError, ir.passes.InvariantError) as error:
             raise RunnerError(f"{path}: {error}; export it again") from error
-        unknown = {node.op_type for node in self._graph} - set(_OPERATORS)
-        if unknown or len(self._graph.inputs) != 1 or len(self._graph.outputs) != 1:
-            raise RunnerError(f"{path}: no AetherNet ({', '.join(sorted(unknown)) or 'more than one image'})")
-        self._weights = {value: _weight(value) for value in self._graph.initializers.values()}
-        self._last_use = {value: node for node in self._graph for value in node.inputs if value is not None}
-        stored = {self._types[value] for value in self._weights}
-        self.precision = next((name for name in HALF if DTYPES[name] in stored), "fp32")
-        self.name = f"faithful {self.precision} on the CPU"
+        self._ranges = rounded.ranges
+        self._limit = largest_finite(kind or ir.DataType.FLOAT)
         self.activations: dict[str, float] = {}
-        self._operators = {_label(node): node.op_type for node in self._graph}
-        shape = self._graph.inputs[0].shape
-        assert shape is not None
-        dims = [dim if isinstance(dim, int) else None for dim in shape]
-        self.in_chans = dims[1] or 3
-        self.static: Shape | None = None
-        if None not in dims:
-            n, c, h, w = (int(dim or 0) for dim in dims)
-            self.static = (n, c, h, w)
-        probe = np.zeros(self.static or (1, self.in_chans, 8, 8), np.float32)
-        self.scale = int(self.run(probe).shape[2] // probe.shape[2])
+        with tempfile.TemporaryDirectory(prefix="aether-rounded-") as folder:
+            optimized = Path(folder) / "optimized.onnx"
+            model = ir.to_proto(rounded.model).SerializeToString()
+            super().__init__(path, threads=threads, model=model, optimized=optimized)
+            kept = sum(map(_narrows, ir.load(optimized).graph.all_nodes()))
+        if kept != rounded.casts:
+            raise RunnerError(f"{path}: ONNX Runtime keeps {kept} of {rounded.casts} roundings; it proves nothing here")
         self.activations.clear()
-        self.spec: NetworkSpec | None = None
-        self.device = "cpu"
+        self.precision = next((row.name for row in PRECISIONS.values() if row.rounds and row.storage in stored), "fp32")
+        self.name = f"faithful {self.precision} on the CPU"
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; the input is rounded to the file's own type first."""
-        if self.static not in (None, lr.shape):
-            raise RunnerError(f"input {lr.shape} was refused: the file takes {self.static}")
-        graph = self._graph
-        entry, exit_ = graph.inputs[0], graph.outputs[0]
-        values = dict(self._weights)
-        values[entry] = _rounding(self._types[entry])(torch.from_numpy(np.ascontiguousarray(lr, np.float32)))
-        with torch.no_grad():
-            for node in graph:
-                values[node.outputs[0]] = self._step(node, values)
-                for value in node.inputs:
-                    if value is not None and self._last_use[value] is node and value not in self._weights:
-                        values.pop(value, None)
-        result: Array = values[exit_].numpy()
-        return result
+        image, *largest = self._outputs(lr)
+        for (label, _), value in zip(self._ranges.values(), map(float, largest), strict=True):
+            peak = value if math.isfinite(value) else math.inf
+            self.activations[label] = max(self.activations.get(label, 0.0), peak)
+        return image
 
     def headroom(self) -> dict[str, Any]:
         """How far the largest activations are from what the type holds.
 
         Returns:
-            {limit, largest, at, headroom, operators: {type: largest}, ops: {operator: largest}}; null for
-            what is not finite, whose headroom is 0.
+            {limit, largest, at, headroom, operators: {type: largest}, ops: {layer: largest}}; null for what is not
+            finite, whose headroom is 0.
         """
-        limit = LIMITS[self.precision]
         at, largest = max(self.activations.items(), key=lambda item: item[1], default=("", 0.0))
         operators: dict[str, float] = {}
-        for name, value in self.activations.items():
-            kind = self._operators[name]
-            operators[kind] = max(value, operators.get(kind, 0.0))
-        return {
-            "limit": limit,
-            "largest": _finite(largest),
-            "at": at,
-            "headroom": limit / largest if largest else None,
-            "operators": {name: _finite(value) for name, value in operators.items()},
-            "ops": {name: _finite(value) for name, value in self.activations.items()},
-        }
+        for label, op_type in self._ranges.values():
+            operators[op_type] = max(self.activations.get(label, 0.0), operators.get(op_type, 0.0))
+        found: dict[str, Any] = finite(
+            {"limit": self._limit, "largest": largest, "at": at, "operators": operators, "ops": self.activations}
+        )
+        return {**found, "headroom": self._limit / largest if largest else None}
 
     def overflows(self) -> list[tuple[str, str]]:
-        """(operator, its type) of those that went beyond what the type holds, in the order of execution."""
-        limit = LIMITS[self.precision]
-        return [(name, self._operators[name]) for name, value in self.activations.items() if value > limit]
-
-    def _step(self, node: ir.Node, values: dict[ir.Value, Tensor]) -> Tensor:
-        inputs = [values[value] for value in node.inputs if value is not None]
-        if node.op_type in _MOVES:
-            return _OPERATORS[node.op_type](node, inputs, _unchanged)
-        kind = self._types[node.outputs[0]]
-        rounding = _rounding(kind)
-        if kind != DTYPES[self.precision]:
-            return _OPERATORS[node.op_type](node, inputs, rounding)
-        name = _label(node)
-
-        def record_and_round(value: Tensor) -> Tensor:
-            low, high = torch.aminmax(value)
-            peak = max(-low.item(), high.item())
-            seen = self.activations.get(name, 0.0)
-            self.activations[name] = max(seen, peak) if math.isfinite(peak) else math.inf
-            return rounding(value)
-
-        return _OPERATORS[node.op_type](node, inputs, record_and_round)
+        """(layer, type of operator) of those that went beyond what the type holds, in the order of execution."""
+        found = dict.fromkeys(self._ranges.values())
+        return [item for item in found if self.activations.get(item[0], 0.0) > self._limit]
 
 
-def _label(node: ir.Node) -> str:
-    """The layer whose weights an operator has, and its type; its output where it has none with a name."""
-    for value in node.inputs:
-        if value is not None and value.const_value is not None and "." in str(value.name):
-            return f"{str(value.name).rpartition('.')[0]} {node.op_type}"
-    return str(node.outputs[0].name)
+def load_graph(path: Path) -> ir.Model:
+    """An ONNX file.
+
+    Raises:
+        RunnerError: not there, or no ONNX.
+    """
+    try:
+        return ir.load(path)
+    except (OSError, ValueError, RuntimeError, DecodeError) as error:
+        raise RunnerError(f"{path}: cannot be read as ONNX ({error}); check the path") from error
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def half_type_of(model: ir.Model) -> ir.DataType | None:
+    """FLOAT16 or BFLOAT16 if anything is stored in it or rounded to it; None of a graph that is fp32 throughout."""
+    graph = model.graph
+    weights = [declared_type(value) for value in graph.initializers.values()]
+    casts = [_target(node) for node in graph.all_nodes() if node.op_type == "Cast"]
+    ends = [value.dtype for value in (*graph.inputs, *graph.outputs)]
+    # The ends come last: a file in bf16 can have them in fp16.
+    return next((kind for kind in (*weights, *casts, *ends) if kind in HALF_TYPES), None)
 
 
-def _weight(value: ir.Value) -> Tensor:
-    tensor = value.const_value
-    assert tensor is not None
-    return torch.from_numpy(tensor.numpy().astype(np.float32))
+def _target(node: ir.Node) -> ir.DataType:
+    return ir.DataType(node.attributes["to"].as_int())
 
 
-def _rounding(kind: ir.DataType) -> Rounding:
-    if kind not in _TORCH:
-        return _unchanged
-    return lambda value: value.to(_TORCH[kind]).float()
-
-
-def _unchanged(value: Tensor) -> Tensor:
-    return value
-
-
-def _conv(node: ir.Node, inputs: list[Tensor], rounding: Rounding) -> Tensor:
-    """The bias is added to the fp32 accumulator, as the hardware's epilogue does."""
-    attributes = node.attributes
-    pads = attributes.get_ints("pads", (0, 0, 0, 0))
-    top, left, bottom, right = pads
-    if (top, left) != (bottom, right):
-        raise RunnerError(f"{node.outputs[0].name} pads {pads}; expected the same on opposite sides")
-    bias = inputs[2] if len(inputs) > 2 else None
-    return rounding(functional.conv2d(inputs[0], inputs[1], bias, 1, (top, left), 1, attributes.get_int("group", 1)))
-
-
-def _layer_norm(node: ir.Node, inputs: list[Tensor], rounding: Rounding) -> Tensor:
-    x, scale, bias = inputs
-    epsilon = node.attributes.get_float("epsilon", 1e-5)
-    centred = rounding(x - rounding(x.mean(-1, keepdim=True)))
-    variance = rounding(rounding(centred * centred).mean(-1, keepdim=True))
-    normal = rounding(centred / rounding(torch.sqrt(rounding(variance + epsilon))))
-    return rounding(rounding(normal * scale) + bias)
-
-
-def _gelu(node: ir.Node, inputs: list[Tensor], rounding: Rounding) -> Tensor:
-    return rounding(functional.gelu(inputs[0], approximate=node.attributes.get_string("approximate", "none")))
-
-
-def _leaky_relu(node: ir.Node, inputs: list[Tensor], rounding: Rounding) -> Tensor:
-    return rounding(functional.leaky_relu(inputs[0], node.attributes.get_float("alpha", 0.01)))
-
-
-def _depth_to_space(node: ir.Node, inputs: list[Tensor], rounding: Rounding) -> Tensor:
-    if node.attributes.get_string("mode", "DCR") != "CRD":
-        raise RunnerError(f"{node.outputs[0].name} shuffles in mode DCR; expected CRD, as PixelShuffle does")
-    return rounding(functional.pixel_shuffle(inputs[0], node.attributes["blocksize"].as_int()))
-
-
-_OPERATORS: dict[str, Callable[[ir.Node, list[Tensor], Rounding], Tensor]] = {
-    "Add": lambda node, inputs, rounding: rounding(inputs[0] + inputs[1]),
-    "Sub": lambda node, inputs, rounding: rounding(inputs[0] - inputs[1]),
-    "Mul": lambda node, inputs, rounding: rounding(inputs[0] * inputs[1]),
-    "Div": lambda node, inputs, rounding: rounding(inputs[0] / inputs[1]),
-    "Erf": lambda node, inputs, rounding: rounding(torch.erf(inputs[0])),
-    "MatMul": lambda node, inputs, rounding: rounding(inputs[0] @ inputs[1]),
-    "Cast": lambda node, inputs, rounding: rounding(inputs[0]),
-    "Transpose": lambda node, inputs, rounding: inputs[0].permute(*node.attributes["perm"].as_ints()),
-    "Conv": _conv,
-    "LayerNormalization": _layer_norm,
-    "Gelu": _gelu,
-    "LeakyRelu": _leaky_relu,
-    "DepthToSpace": _depth_to_space,
-}
+def _narrows(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and _target(node) in HALF_TYPES

@@ -39,11 +39,12 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     from aether_deploy.artifacts.model import ExportOptions
     from aether_deploy.artifacts.pipeline import export_model
     from aether_deploy.network.checkpoint import load_checkpoint
-    from aether_deploy.network.fusion import fuse_aether
+    from aether_deploy.network.fusion import fuse_network
+    from aether_deploy.precisions.variant import variants
 
     checkpoint = load_checkpoint(model)
-    precisions = ("fp32", "fp16") if half else ("fp32",)
-    made = export_model(checkpoint, ExportOptions(precisions=precisions, output=folder, name="ours"))
+    wanted = variants(("fp32", "fp16") if half else ("fp32",))
+    made = export_model(checkpoint, ExportOptions(variants=wanted, output=folder, name="ours"))
     found = [] if checkpoint.spec.fused else [Contender(BASELINE, "torch", model)]
     found += [
         Contender("torch eager, fused", "torch fused", model),
@@ -56,8 +57,8 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
             Contender("torch.compile fp16", "torch half compiled", model, half=True),
         ]
     for artifact in made:
-        precision = artifact.target.precision
-        found.append(Contender(f"ours, ONNX {precision}", "onnx", artifact.path, half=precision != "fp32"))
+        variant = artifact.target.variant
+        found.append(Contender(f"ours, ONNX {variant.precision}", "onnx", artifact.path, half=variant.row.rounds))
     if importlib.util.find_spec("openvino"):
         found.append(Contender("ours, in OpenVINO", "openvino", made[0].path))
     if peers:
@@ -65,7 +66,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
         if not checkpoint.spec.fused:
             path = _peer_unfused(checkpoint, folder / "peer_unfused.onnx")
             found.append(Contender("peer: unfused (neosr)", "onnx plain", path, peer=True))
-        path = _peer_torchscript(fuse_aether(checkpoint.build()), folder / "peer_torchscript.onnx")
+        path = _peer_torchscript(fuse_network(checkpoint.build(), checkpoint.spec), folder / "peer_torchscript.onnx")
         found.append(Contender("peer: traced, opset17", "onnx plain", path, peer=True))
     return found
 
@@ -83,9 +84,9 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
 
     match contender.kind:
         case "onnx":
-            return open_runner(contender.path, device=device, threads=threads).run
+            return open_runner(contender.path, device=device, threads=threads, trust=True).run
         case "torch":
-            return open_runner(contender.path, device=torch_device(device), threads=threads).run
+            return open_runner(contender.path, device=torch_device(device), threads=threads, trust=True).run
         case "torch fused" | "torch compiled" | "torch half" | "torch half channels_last" | "torch half compiled":
             return _torch(contender, device, threads)
         case "onnx plain":
@@ -101,13 +102,14 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
     import torch
 
     from aether_deploy.network.checkpoint import load_checkpoint
-    from aether_deploy.network.fusion import fuse_aether
+    from aether_deploy.network.fusion import fuse_network
 
     torch.set_num_threads(threads)
     device, words = torch_device(device), contender.kind.split()
     dtype = torch.float16 if "half" in words else torch.float32
     layout = torch.channels_last if "channels_last" in words else torch.contiguous_format
-    network: Any = fuse_aether(load_checkpoint(contender.path).build()).to(device, dtype)
+    checkpoint = load_checkpoint(contender.path)
+    network: Any = fuse_network(checkpoint.build(), checkpoint.spec).to(device, dtype)
     network = network.to(memory_format=layout)
     if "compiled" in words:
         # Its C++ builder warns that there is no CUDA, which nobody asked for.
@@ -127,8 +129,8 @@ def _onnx_plain(path: Path, device: str, threads: int) -> Run:
     """With the session's defaults, as the peers run theirs; only the threads are the same for all."""
     import onnxruntime as ort
 
+    from aether_deploy.runners.devices import PROVIDERS
     from aether_deploy.runners.onnx_runtime import open_session
-    from aether_deploy.runners.protocol import PROVIDERS
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.arrays import Shape
 
 if TYPE_CHECKING:
-    from aether_deploy.network.spec import NetworkSpec
+    from aether_deploy.network.family import NetworkSpec
     from aether_deploy.timing.contender import Timing
     from aether_deploy.timing.gauges import Machine
 
@@ -37,9 +37,10 @@ def benchmark(
     Raises:
         AetherDeployError: a model that cannot be read, exported or run.
     """
-    from aether_deploy.proof.manifest import tool_versions, utc_now, verify_artifact
+    from aether_deploy.artifacts.opening import known_file, open_known
+    from aether_deploy.proof.manifest import tool_versions, utc_now
+    from aether_deploy.runners.devices import PROVIDERS
     from aether_deploy.runners.onnx_runtime import require_provider
-    from aether_deploy.runners.protocol import PROVIDERS
     from aether_deploy.runners.pytorch import torch_device
     from aether_deploy.timing.contender import Contender
     from aether_deploy.timing.contenders import prepare
@@ -51,19 +52,21 @@ def benchmark(
         # Before anything is exported for it.
         torch_device(device)
         require_provider(PROVIDERS[device])
+    files = [known_file(model) for model in models]
     with tempfile.TemporaryDirectory() as folder:
         contenders: list[Contender] = []
-        for number, model in enumerate(models):
-            verify_artifact(model)
+        for number, file in enumerate(files):
             place = Path(folder) / str(number)
             place.mkdir()
-            contenders += prepare(model, place, half=half, peers=peers)
+            contenders += prepare(file.path, place, half=half, peers=peers)
         beside = gauges(device, half=half)
         run = functools.partial(measure, device=device, threads=threads, rounds=rounds, warmup=warmup)
         timed = [(shape, run([*contenders, *beside], photo_input(shape))) for shape in shapes]
     count = len(contenders)
     machine = gauged([timing for _, timings in timed for timing in timings[count:]], device)
-    spec = _spec(models[0])
+    with open_known(files[0]) as runner:
+        # Of the fused network, so that fusing shows as speed and not as work; None if not known.
+        spec = runner.spec.as_fused() if runner.spec else None
     return {
         "tools": tool_versions("torch", "onnxruntime", "openvino", "numpy"),
         "measured": utc_now(),
@@ -94,17 +97,7 @@ def photo_input(shape: Shape) -> Any:
     return fitted(read_image(list_images(PHOTOS)[0]), n, height, width)
 
 
-def _spec(model: Path) -> NetworkSpec | None:
-    """Of the fused network, so that fusing shows as speed and not as work; None if not known."""
-    from aether_deploy.artifacts.opening import open_runner
-
-    spec = open_runner(model).spec
-    return spec.as_fused() if spec else None
-
-
 def _row(timing: Timing, baseline: Timing, machine: Machine, spec: NetworkSpec | None, shape: Shape) -> dict[str, Any]:
-    from aether_deploy.timing.operations import bytes_moved, flops
-
     contender = timing.contender
     row = {
         "name": contender.name,
@@ -121,7 +114,7 @@ def _row(timing: Timing, baseline: Timing, machine: Machine, spec: NetworkSpec |
         "max_abs": timing.max_abs,
     }
     if spec:
-        operations, moved = flops(spec, shape), bytes_moved(spec, shape, width_of_value=2 if contender.half else 4)
+        operations, moved = spec.flops(shape), spec.bytes_moved(shape, width_of_value=2 if contender.half else 4)
         peak = machine.roofline(operations, 0, half=contender.half)
         row["gflops"] = operations / timing.median / 1e9
         row["share_of_peak"] = peak / timing.median

@@ -8,13 +8,16 @@ from typing import Any
 
 import onnx_ir as ir
 
-from aether_deploy.graphs.channels_last_sum import ChannelsLastResidual
+from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
 from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
 from aether_deploy.graphs.fold_norms import FoldedNorms
+from aether_deploy.graphs.half_precision import Conversion
 from aether_deploy.graphs.passes import applied
-from aether_deploy.graphs.shuffle_last import SubPixelTail
-from aether_deploy.network.spec import NetworkSpec
+from aether_deploy.graphs.shuffle_last import ShuffleLast
+from aether_deploy.network.aether import read_spec
+from aether_deploy.network.family import Roles
+from aether_deploy.precisions.table import PRECISIONS
 from tests.helpers.networks import tiny
 
 
@@ -22,7 +25,7 @@ from tests.helpers.networks import tiny
 def tiny_graph(opset: int = 22) -> ir.Model:
     """The fp32 graph of a tiny fused network; exported once, and nothing may change it."""
     network = tiny(fused_init=True)
-    return export_onnx(network, NetworkSpec.from_state_dict(network.state_dict()), opset=opset)
+    return export_onnx(network, read_spec(network.state_dict()), opset=opset)
 
 
 def with_weight(model: ir.Model, name: str, change: Callable[[Any], None]) -> ir.Model:
@@ -43,9 +46,16 @@ def with_ffn(model: ir.Model, form: str) -> ir.Model:
 
 def with_fewer_copies(model: ir.Model) -> ir.Model:
     """A copy after both passes that spare copies."""
-    return applied(model, SubPixelTail(), ChannelsLastResidual())
+    return applied(model, ShuffleLast(), ChannelsLastSum())
 
 
 def with_folded_norms(model: ir.Model) -> ir.Model:
     """A copy with its norms inside the weights behind them."""
     return applied(model, FoldedNorms())
+
+
+def to_half(model: ir.Model, precision: str = "fp16", *, io: str = "fp32", islands: str = "default") -> Conversion:
+    """The model in one of the precisions that round, as a row of the table makes it."""
+    convert = PRECISIONS[precision].convert
+    assert convert is not None
+    return next(convert(model, Roles(), io, islands))

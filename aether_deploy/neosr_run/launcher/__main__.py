@@ -1,7 +1,7 @@
 """`python <this folder> JOB.json`, with neosr's own Python.
 
-Started by path, the folder is no package and need not be installed: it is made one here, under a name of
-its own, and the folder leaves sys.path so that its modules shadow nobody's.
+Started by path, the folder is not a package and need not be installed: it is made one here, under a name of its own,
+and removed from sys.path so that its modules shadow no others.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The network's inputs and outputs, caught in the neosr process by a forward hook."""
+"""The network's inputs and outputs, captured in the neosr process by a forward hook."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Capture"]
 
 
 class Capture:
-    """Counts the forward passes of one network class, and saves what went in and came out if told where.
+    """Counts the forward passes of one network class and, given a folder, saves their inputs and outputs.
 
     Args:
         network_class: the class that neosr calls.
-        folder: where `input_<index>.npy` and `output_<index>.npy` go, float32 (N, C, H, W), not clamped;
-            None saves nothing.
+        folder: where `input_<index>.npy` and `output_<index>.npy` go, float32 (N, C, H, W), unclamped, the index of
+            5 digits from 0; None saves nothing.
     """
 
     def __init__(self, network_class: type[nn.Module], folder: Path | None) -> None:
@@ -28,7 +28,7 @@ class Capture:
         self.network: nn.Module | None = None
 
     def __enter__(self) -> Capture:
-        # The global hook sees the network that neosr builds itself, so nothing in neosr is replaced.
+        # A global hook sees the network that neosr itself builds, so nothing in neosr is replaced.
         self._handle = nn.modules.module.register_module_forward_hook(self._hook)
         return self
 

@@ -1,8 +1,7 @@
-"""neosr on a machine without a GPU: every request for CUDA is answered by the CPU.
+"""neosr on a machine without a GPU: the CPU answers every request for CUDA.
 
-neosr names "cuda" in its code and has no switch for it. Nothing here is active where
-`torch.cuda.is_available()`. AMP becomes float32 (torch itself disables it), so a run under this shim is
-labelled "without CUDA" wherever it is reported.
+neosr has "cuda" hard-coded, with no switch. Nothing here is active where `torch.cuda.is_available()`. AMP becomes
+float32 (torch itself disables it), so a run under this shim is labelled "without CUDA" wherever it is reported.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ __all__ = ["CudaToCpu", "cpu_instead_of_cuda"]
 class CudaToCpu(TorchFunctionMode):
     """Maps every CUDA device or device string among the arguments of a torch call to the CPU.
 
-    It sees `torch.device("cuda")` itself, so also `set_default_device` and `map_location`. The class
-    lives in an imported module: torch resolves it by module name, which fails for `__main__`.
+    It sees `torch.device("cuda")` itself, and thus `set_default_device` and `map_location` too. The class lives in an
+    imported module because torch resolves it by module name, which fails for `__main__`.
     """
 
     def __torch_function__(
@@ -38,11 +37,11 @@ class CudaToCpu(TorchFunctionMode):
 
 @contextlib.contextmanager
 def cpu_instead_of_cuda(script: Path | None) -> Iterator[None]:
-    """Runs its body with the CPU in CUDA's place, for a neosr test or a neosr training.
+    """Runs its body with the CPU in place of CUDA, for a neosr test or training.
 
     Args:
-        script: the neosr script that will run. Only its own frame is told that CUDA is available:
-            train.py refuses to start otherwise, and torch must keep knowing the truth.
+        script: the neosr script that will run, if any. Only calls from that file are told that CUDA is available:
+            train.py refuses to start otherwise, and torch must still be told the truth.
     """
     cuda: Any = torch.cuda
     tensor: Any = torch.Tensor
@@ -68,14 +67,14 @@ def cpu_instead_of_cuda(script: Path | None) -> Iterator[None]:
 
 
 class _Stream:
-    """A CUDA stream that has nothing to wait for."""
+    """Stands in for a CUDA stream; there is nothing to wait for."""
 
     def wait_stream(self, other: object) -> None:
         return None
 
 
 class _Generator(torch.Generator):
-    """`torch.Generator` is no torch function, so the mode does not see its device argument."""
+    """A generator on the CPU: `torch.Generator` is not a torch function, so the mode does not see its device."""
 
     def __new__(cls, device: object = "cpu") -> _Generator:
         return super().__new__(cls, device="cpu")  # type: ignore[call-arg]
@@ -90,11 +89,11 @@ def _available_for(script: Path | None, truth: Callable[[], bool]) -> Callable[[
 
 
 def _copying_for_saving(cpu: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """On a GPU, the cpu() of a parameter copies; here it would return the live one.
+    """A `Tensor.cpu` that copies when save_network calls it, as on a GPU; here it would return the live tensor.
 
-    A schedule-free optimizer would then change the weights between save_network's collecting and writing
-    them. Only there: neosr 1.0.0's tensor2img relies on cpu() giving the very tensor back, which it clamps
-    in place; with a copy, values above 1 wrap around in the PNG.
+    A schedule-free optimizer would then change the weights after save_network has collected and before it has written
+    them. Elsewhere it does not copy: neosr 1.0.0's tensor2img relies on cpu() returning the same tensor, which it
+    clamps in place; with a copy, values above 1 wrap around in the PNG.
     """
 
     def copying_cpu(self: torch.Tensor, memory_format: torch.memory_format = torch.preserve_format) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """One neosr run, described by a job file.
 
-The job (see `neosr.run_neosr`): mode "test" or "train", the options file, the checkout's script or null for
-the pip-installed package, the root folder, the network file to inject, the folder for caught floats or
-null, and where the receipt goes. The receipt is written only after the run returned normally: neosr ends
-with exit code 0 after a missing checkpoint, wrong weights or a wrong scale, so the exit code proves nothing.
+The job (see `neosr_run.neosr.run_neosr`): mode "test" or "train", the options file, further arguments, the checkout's
+script or null for the pip-installed package, the root folder, the network file to inject, the folder for captured
+floats or null, and the path of the receipt. The receipt is written only after the run has returned normally: neosr
+exits with code 0 after a missing checkpoint, wrong weights or a wrong scale, so the exit code proves nothing.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def main(job_file: Path) -> None:
     """Runs the job and writes its receipt.
 
     Raises:
-        SystemExit: neosr left early, whatever its code; or a module of neosr is not where it should be.
+        SystemExit: neosr exited early, with whatever code; or the network file cannot be loaded.
     """
     job = json.loads(job_file.read_text(encoding="utf-8"))
     script = Path(job["script"]) if job["script"] else None
-    # neosr parses sys.argv whenever one of its modules is imported.
+    # neosr parses sys.argv when its modules are imported.
     sys.argv = [str(script or f"neosr-{job['mode']}"), "-opt", job["options"], *job["arguments"]]
     if script is not None:
         sys.path.insert(0, str(script.parent))
@@ -53,7 +53,7 @@ def main(job_file: Path) -> None:
         try:
             _run(job["mode"], script, Path(job["root"]))
         except SystemExit as early:
-            # Also `exit(0)`: that is how neosr reports most of its failures.
+            # Including `exit(0)`, which is how neosr reports most of its failures.
             sys.stdout.flush()
             sys.exit(f"neosr left its pipeline early with exit code {early.code}")
     receipt = {"mode": job["mode"], "cuda": cuda, "torch": torch.__version__, **_neosr(), **_network(capture)}
@@ -68,7 +68,7 @@ def _run(mode: str, script: Path | None, root: Path) -> None:
 
 
 def _inject(path: Path) -> ModuleType:
-    """Our network as neosr's own module, so that neosr's scan finds it loaded; nothing is copied."""
+    """Loads our network as a module of neosr, so that neosr's scan finds it already imported; no file is copied."""
     import neosr  # noqa: F401  (its logger and random state first, as in neosr's own scripts)
 
     spec = importlib.util.spec_from_file_location(ARCH_MODULE, path)
@@ -81,7 +81,7 @@ def _inject(path: Path) -> ModuleType:
 
 
 def _neosr() -> dict[str, str]:
-    """Which neosr ran: the folder of its package, and its version."""
+    """The neosr that ran: the folder of its package, and its version."""
     import neosr
 
     folder = Path(str(neosr.__file__)).parent

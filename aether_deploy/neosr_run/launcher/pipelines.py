@@ -1,7 +1,7 @@
-"""Test and train for a pip-installed neosr, whose wheel has neither script, on its own functions.
+"""Test and train for a pip-installed neosr, whose wheel has neither script, built from its own functions.
 
-Kept to what the scripts of a checkout do with one process and one device: no wandb, no tensorboard, no
-resume. A checkout always runs its own unmodified script instead.
+They do only what a checkout's scripts do with one process and one device: no wandb, no tensorboard, no resume. A
+checkout always runs its own unmodified script instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["test", "train"]
 
 
 def test(root: Path) -> None:
-    """neosr's test run of the options file in sys.argv.
+    """neosr's test run for the options file in sys.argv.
 
     Args:
         root: where neosr puts results if the options name no `results_root`.
@@ -36,10 +36,15 @@ def test(root: Path) -> None:
 
 
 def train(root: Path) -> None:
-    """neosr's training run of the options file in sys.argv, up to `[logger] total_iter`.
+    """neosr's training run for the options file in sys.argv, up to `[logger] total_iter`.
 
-    Writes `<root>/experiments/<name>/models/net_g_<iteration>.pth` every `save_checkpoint_freq`
-    iterations and `net_g_latest.pth` at the end, through neosr's own `save`.
+    Writes `<root>/experiments/<name>/models/net_g_<iteration>.pth` every `save_checkpoint_freq` iterations and
+    `net_g_latest.pth` at the end, through neosr's own `save`.
+
+    Args:
+        root: where neosr puts `experiments`.
+    Raises:
+        SystemExit: fewer images than `batch_size`.
     """
     from neosr.data import build_dataset
     from neosr.data.data_sampler import EnlargedSampler
@@ -53,7 +58,7 @@ def train(root: Path) -> None:
     sampler = EnlargedSampler(dataset, 1, 0, data.get("dataset_enlarge_ratio", 1))
     loader = _loader(dataset, data, options, sampler)
     if len(loader) == 0:
-        # Incomplete batches are dropped, so this would go on for ever.
+        # Incomplete batches are dropped, so this would loop forever.
         sys.exit(f"{len(dataset)} images are fewer than batch_size; make it smaller, or raise dataset_enlarge_ratio")
     others = [held for name, held in options["datasets"].items() if name.startswith("val")]
     held_out = [_loader(build_dataset(held), held, options) for held in others]
@@ -85,7 +90,7 @@ def train(root: Path) -> None:
 
 
 def _start(root: Path, *, is_train: bool) -> dict[str, Any]:
-    """The parsed options, with neosr's folders made and its log file open."""
+    """Parses the options, makes neosr's folders and opens its log file."""
     from neosr.utils import get_root_logger, get_time_str, make_exp_dirs
     from neosr.utils.options import copy_opt_file, parse_options
 

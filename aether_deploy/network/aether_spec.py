@@ -1,32 +1,35 @@
-"""`NetworkSpec`: everything needed to build the network, read off the shapes of its weights.
+"""An AetherNet without its weights: how it is built, fused and described, and what a run of it costs.
 
-Torch is imported by what builds a network, so that an ONNX file runs without it.
+Torch is imported by what builds or fuses a network, so that an ONNX file runs without it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aether_deploy.arrays import Shape
 from aether_deploy.errors import CheckpointError, ConfigError
+from aether_deploy.network.family import Widths
+from aether_deploy.network.fusion import merge_branches
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from neosr.archs.aether_arch import AetherNet
 
-__all__ = ["NetworkSpec", "refuse_other_networks"]
+__all__ = ["AetherSpec", "fuse_state_dict"]
 
-# Shapes of the convolutions before each PixelShuffle, which is all that tells the scale.
-_FACTOR_OF_CHANNELS = {64 * 4: 2, 64 * 9: 3}
+# Between the body and the last convolution, as in aether_arch; here too, so that no ONNX file waits for torch.
+_TAIL_CHANNELS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkSpec:
+class AetherSpec:
     """An AetherNet, without its weights.
 
     Attributes:
@@ -52,6 +55,17 @@ class NetworkSpec:
     sk_kernel: int | None
     fused: bool
     img_range: float = 1.0
+
+    @property
+    def family(self) -> str:
+        """Its row in `families.FAMILIES`."""
+        return "aether"
+
+    @property
+    def widths(self) -> Widths:
+        """What the memory of a run is estimated from."""
+        last = self.upsample_factors[-1] if self.upsample_factors else 1
+        return Widths(self.embed_dim, self.hidden, _TAIL_CHANNELS, last)
 
     @property
     def mlp_ratio(self) -> float:
@@ -82,36 +96,7 @@ class NetworkSpec:
         return (3,) if self.scale == 3 else (2,) * (self.scale.bit_length() - 1)
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> NetworkSpec:
-        """Reads variant, scale, kernels, depths and form off canonical keys and shapes.
-
-        Raises:
-            CheckpointError: another network, or keys that are missing, surplus or of a wrong shape.
-        """
-        refuse_other_networks(list(state_dict))
-        embed_dim, in_chans = _shape(state_dict, "conv_first.weight")[:2]
-        depths = _depths(state_dict)
-        fused = any(key.endswith(".conv.fused_conv.weight") for key in state_dict)
-        large = "fused_conv" if fused else "lk_conv"
-        sk_kernel = None if fused else _shape(state_dict, "layers.0.0.conv.sk_conv.weight")[-1]
-        spec = cls(
-            variant="aether",
-            scale=_scale(state_dict),
-            in_chans=in_chans,
-            embed_dim=embed_dim,
-            depths=depths,
-            hidden=_shape(state_dict, "layers.0.0.ffn.fc1_gate.weight")[0],
-            lk_kernel=_shape(state_dict, f"layers.0.0.conv.{large}.weight")[-1],
-            sk_kernel=sk_kernel,
-            fused=fused,
-            img_range=img_range,
-        )
-        spec = dataclasses.replace(spec, variant=_variant(spec))
-        _check_keys(state_dict, spec)
-        return spec
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetworkSpec:
+    def from_dict(cls, values: Mapping[str, Any]) -> AetherSpec:
         """The inverse of `as_dict`; keys that are no fields (mlp_ratio) are left out."""
         names = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in names}
@@ -119,11 +104,54 @@ class NetworkSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and metadata."""
-        return {**dataclasses.asdict(self), "depths": list(self.depths), "mlp_ratio": self.mlp_ratio}
+        values = {**dataclasses.asdict(self), "depths": list(self.depths), "mlp_ratio": self.mlp_ratio}
+        return {"family": self.family, **values}
 
-    def as_fused(self) -> NetworkSpec:
+    def as_fused(self) -> AetherSpec:
         """The same network in its fused form."""
         return dataclasses.replace(self, fused=True, sk_kernel=None)
+
+    def with_img_range(self, img_range: float) -> AetherSpec:
+        """The same network with the one value that the weights do not show."""
+        return dataclasses.replace(self, img_range=img_range)
+
+    def fuse(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `fuse_state_dict`."""
+        return fuse_state_dict(state_dict)
+
+    def flops(self, shape: Shape) -> int:
+        """Floating-point operations of one run, a multiply-add counting two; biases, norms and GELU are left out.
+
+        Args:
+            shape: (N, C, H, W) of the input.
+        """
+        n, _, height, width = shape
+        dim = self.embed_dim
+        block = dim * (self.lk_kernel**2 + (self.sk_kernel or 0) ** 2) + 3 * dim * self.hidden
+        macs = 9 * self.in_chans * dim + sum(self.depths) * block + 9 * dim * dim + 9 * dim * _TAIL_CHANNELS
+        size = 1
+        for factor in self.upsample_factors:
+            macs += size * 9 * _TAIL_CHANNELS * _TAIL_CHANNELS * factor**2
+            size *= factor**2
+        macs += size * 9 * _TAIL_CHANNELS * self.in_chans
+        return 2 * n * height * width * macs
+
+    def bytes_moved(self, shape: Shape, *, width_of_value: int = 4) -> int:
+        """The least that has to be read and written if each layer's fused kernel touches memory once.
+
+        A block as two kernels: the depthwise convolution reads and writes D channels; norm, FFN and skip read D twice
+        (convolved and skip) and write D, the hidden channels staying on the chip. Weights are read once.
+        """
+        n, _, height, width = shape
+        dim = self.embed_dim
+        values = self.in_chans + dim + sum(self.depths) * 5 * dim + 3 * dim + dim + _TAIL_CHANNELS
+        size = 1
+        for factor in self.upsample_factors:
+            values += size * _TAIL_CHANNELS * (1 + factor**2)
+            size *= factor**2
+        values += size * (_TAIL_CHANNELS + self.in_chans)
+        weights = sum(math.prod(shape) for shape in self.as_fused().expected_shapes().values())
+        return width_of_value * (n * height * width * values + weights)
 
     def network_options(self) -> dict[str, Any]:
         """[network_g] of a neosr options file that builds this network; neosr adds the scale itself."""
@@ -196,91 +224,24 @@ class NetworkSpec:
                 )
 
 
-def refuse_other_networks(keys: Sequence[str]) -> None:
-    """Names what else a checkpoint of this family can hold.
+def fuse_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of the fused network; the given one is not changed.
 
+    Args:
+        state_dict: canonical keys (see `aether_deploy.checkpoint`); a fused one is copied as it is.
     Raises:
-        CheckpointError: the second generation, quantization-aware leftovers, or another network.
+        ReparameterizationError: see `merge_branches`.
     """
-    if any(key.startswith("stages.") for key in keys):
-        raise CheckpointError(
-            "this is an AetherNet of the second generation (keys below `stages.`), which is another network; "
-            "aether_deploy reads the first generation (keys below `layers.`)"
-        )
-    quantized = [key for key in keys if _QUANTIZATION.search(key)]
-    if quantized:
-        raise CheckpointError(
-            f"{len(quantized)} keys of quantization-aware training, {quantized[0]} the first; their effect would be "
-            "lost, so they are not dropped: give the checkpoint from before quantization"
-        )
-    if "conv_first.weight" not in keys and not any(key.startswith("layers.") for key in keys):
-        shown = ", ".join(keys[:3]) or "none"
-        raise CheckpointError(f"no AetherNet: neither conv_first nor layers among its keys (first: {shown})")
-
-
-_QUANTIZATION = re.compile(r"^(quant|dequant)\.|\.activation_post_process\.|\.weight_fake_quant\.")
-
-
-def _shape(state_dict: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
-    if key not in state_dict:
-        raise CheckpointError(f"{key} is missing among {len(state_dict)} keys; is the checkpoint complete?")
-    shape = tuple(state_dict[key].shape)
-    expected = 2 if ".ffn." in key else 4
-    if len(shape) != expected:
-        raise CheckpointError(f"{key} has shape {shape}, expected {expected} dimensions")
-    return shape
-
-
-def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
-    blocks: dict[int, set[int]] = {}
-    for key in state_dict:
-        if match := re.match(r"layers\.(\d+)\.(\d+)\.", key):
-            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
-    for what, numbers in (("stages", set(blocks)), *((f"blocks of stage {s}", blocks[s]) for s in blocks)):
-        if numbers != set(range(len(numbers))) or not numbers:
-            raise CheckpointError(
-                f"{what} are numbered {sorted(numbers)[:9]}, not 0, 1, 2 ...; is the checkpoint complete?"
+    fused: dict[str, Tensor] = {}
+    for key, value in state_dict.items():
+        prefix, found, _ = key.partition("lk_conv.weight")
+        if found:
+            fused[f"{prefix}fused_conv.weight"], fused[f"{prefix}fused_conv.bias"] = merge_branches(
+                value.detach(),
+                state_dict[f"{prefix}sk_conv.weight"].detach(),
+                state_dict[f"{prefix}lk_bias"].detach(),
+                state_dict[f"{prefix}sk_bias"].detach(),
             )
-    return tuple(len(blocks[stage]) for stage in range(len(blocks)))
-
-
-def _scale(state_dict: Mapping[str, Tensor]) -> int:
-    scale = 1
-    for number in sorted({match[1] for key in state_dict if (match := re.match(r"upsample\.(\d+)\.", key))}):
-        key = f"upsample.{number}.weight"
-        channels = _shape(state_dict, key)[0]
-        if channels not in _FACTOR_OF_CHANNELS:
-            allowed = " or ".join(map(str, _FACTOR_OF_CHANNELS))
-            raise CheckpointError(f"{key} has {channels} output channels; expected {allowed}")
-        scale *= _FACTOR_OF_CHANNELS[channels]
-    return scale
-
-
-def _variant(spec: NetworkSpec) -> str:
-    """The preset that these shapes are, or `aether`; a fused network shows no small kernel to compare."""
-    from aether_deploy.network.definition import arch
-
-    for name, preset in arch.PRESETS.items():
-        same_kernel = spec.sk_kernel is None or spec.sk_kernel == preset["sk_kernel"]
-        if (
-            same_kernel
-            and (spec.embed_dim, spec.depths, spec.lk_kernel)
-            == (preset["embed_dim"], preset["depths"], preset["lk_kernel"])
-            and spec.hidden == int(preset["embed_dim"] * preset["mlp_ratio"])
-        ):
-            return name
-    return "aether"
-
-
-def _check_keys(state_dict: Mapping[str, Tensor], spec: NetworkSpec) -> None:
-    expected = spec.expected_shapes()
-    missing = [key for key in expected if key not in state_dict]
-    surplus = [key for key in state_dict if key not in expected]
-    wrong = [key for key in expected if key in state_dict and tuple(state_dict[key].shape) != expected[key]]
-    for keys, what in ((missing, "missing"), (surplus, "not part of the network"), (wrong, "of a wrong shape")):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            detail = f"{tuple(state_dict[keys[0]].shape)} for {expected[keys[0]]}: " if keys is wrong else ""
-            raise CheckpointError(
-                f"read as {spec.describe()}, {what}: {detail}{', '.join(keys[:3])}{more}; is the checkpoint complete?"
-            )
+        elif not key.endswith((".sk_conv.weight", ".conv.lk_bias", ".conv.sk_bias")):
+            fused[key] = value.detach().clone()
+    return fused

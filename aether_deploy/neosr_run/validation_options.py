@@ -1,4 +1,4 @@
-"""neosr options files for a test run: written from the network, or the user's own with paths changed."""
+"""neosr options files for a test run: written from the network, or the user's own with the paths changed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["PlannedRun", "adapted_options", "planned_options"]
 
 DATASET = "images"
 
-# What a user's own options may not hold, and why: the floats of two runs could not be compared then.
+# What a user's own options must not contain, and why: the floats of the two runs could not be compared.
 _REFUSED = (
     ("", "use_amp", True, "half precision hides what is compared"),
-    ("", "compile", True, "a compiled network shows no floats"),
-    ("path", "strict_load_g", False, "it leaves weights random that do not fit"),
+    ("", "compile", True, "a compiled network's floats cannot be captured"),
+    ("path", "strict_load_g", False, "weights that do not fit would stay random"),
     ("val", "save_img", False, "the images are part of the report"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One of both runs.
+    """One of the two runs.
 
     Attributes:
-        name: of the run, in neosr's file names; never with "debug" in it, which changes what neosr does.
+        name: of the run, part of neosr's file names; it must not contain "debug", which changes what neosr does.
         checkpoint: the weights.
         results: neosr's results_root.
-        images: folder of LQ images; None keeps the datasets of the user's options.
+        images: folder of LQ images; None keeps the datasets in the user's options.
         gt: folder of ground truth with the same file names, or None.
     """
 
@@ -46,7 +46,7 @@ class PlannedRun:
 
 
 def planned_options(run: PlannedRun) -> str:
-    """The TOML of a neosr test of `run`: strict loading, float32, whole images."""
+    """The TOML for a neosr test run: strict loading, float32, whole images."""
     dataset: dict[str, Any] = {"name": DATASET, "type": "single", "dataroot_lq": str(run.images)}
     validation: dict[str, Any] = {"pbar": False}
     if run.gt is not None:
@@ -69,10 +69,10 @@ def planned_options(run: PlannedRun) -> str:
 
 
 def adapted_options(own: Path, run: PlannedRun) -> str:
-    """The user's own test options with the name, paths and `fused_init` of `run`, all else as it stands.
+    """The user's own test options with the name, paths and `fused_init` of `run`, and everything else unchanged.
 
     Raises:
-        ConfigError: no TOML, no test dataset, or a setting under which floats cannot be compared.
+        ConfigError: not TOML, no test dataset, or a setting under which floats cannot be compared.
     """
     try:
         options = tomlkit.parse(own.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def adapted_options(own: Path, run: PlannedRun) -> str:
     except TOMLKitError as error:
         raise ConfigError(f"{own}: no TOML ({error}); neosr's options files are TOML") from error
     _refuse(own, options)
-    options["val"].pop("suffix", None)  # part of the file names, which say whose image it is
+    options["val"].pop("suffix", None)  # it would change the file names, which identify the images
     options["name"] = run.name
     options["network_g"]["fused_init"] = run.checkpoint.spec.fused
     path = options.setdefault("path", tomlkit.table())
@@ -92,13 +92,13 @@ def adapted_options(own: Path, run: PlannedRun) -> str:
     if run.images is not None:
         if len(datasets) != 1:
             raise ConfigError(
-                f"{own}: {len(datasets)} datasets there, and one --images; leave --images out or keep one"
+                f"{own}: {len(datasets)} datasets, but one --images; leave --images out or keep one dataset"
             )
         (dataset,) = datasets
         dataset["dataroot_lq"] = str(run.images)
         if dataset.get("type") == "paired":
             if run.gt is None:
-                raise ConfigError(f"{own}: its dataset is paired, but --images is given alone; give --gt too")
+                raise ConfigError(f"{own}: its dataset is paired, but only --images is given; give --gt too")
             dataset["dataroot_gt"] = str(run.gt)
     return tomlkit.dumps(options)
 
@@ -116,7 +116,7 @@ def _refuse(own: Path, options: MutableMapping[str, Any]) -> None:
 
 
 def _datasets(own: Path, options: MutableMapping[str, Any]) -> list[MutableMapping[str, Any]]:
-    """The tables below [datasets]; a test run takes all of them, and none may be a training's."""
+    """The tables below [datasets]; a test run takes all of them, so none may be for training."""
     datasets = options.get("datasets", {})
     wrong = [name for name in datasets if name.split("_")[0] not in ("test", "val")]
     if wrong or not datasets:

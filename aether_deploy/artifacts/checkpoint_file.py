@@ -1,0 +1,177 @@
+"""The checkpoint: opened and described as it is, and fused: written, reloaded from disk and proved."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aether_deploy.artifacts.formats import Finding, Format, KnownFile
+from aether_deploy.errors import ReparameterizationError, RunnerError
+from aether_deploy.files import publish, staging
+from aether_deploy.precisions.variant import Variant
+from aether_deploy.proof import manifest
+from aether_deploy.proof.manifest import Manifest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.proof.verdict import ParityReport
+    from aether_deploy.runners.protocol import Runner
+
+__all__ = ["FuseResult", "default_output", "describe", "findings", "fuse_checkpoint", "open_file"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FuseResult:
+    """What `fuse_checkpoint` wrote.
+
+    Attributes:
+        output: the fused checkpoint.
+        checkpoint: what it was made from.
+        already_fused: the output is a copy of a checkpoint that was fused before.
+        exact: the fused file in float64 against the unfused network in float64.
+        report: the fused file in float32 against the unfused network in float32.
+    """
+
+    output: Path
+    checkpoint: Checkpoint
+    already_fused: bool
+    exact: ParityReport | None
+    report: ParityReport | None
+
+
+def default_output(checkpoint: Checkpoint) -> Path:
+    """`2x_Name_fused.pth` beside the input."""
+    suffix = checkpoint.path.suffix
+    return checkpoint.path.with_name(f"{checkpoint.spec.scale}x_{checkpoint.name}_fused{suffix}")
+
+
+def fuse_checkpoint(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+) -> FuseResult:
+    """Fuses, writes, reloads from disk, and proves that file against the unfused network.
+
+    Args:
+        checkpoint: as trained, or its path; of a fused one the file is copied as it is.
+        output: .pth or .safetensors; `2x_Name_fused.pth` beside the input by default.
+        images: photos for the parity cases, the packaged ones by default.
+    Raises:
+        CheckpointError: a path that cannot be read as a checkpoint.
+        ParityError: the file is not the network as it was trained; nothing is left behind.
+        ReparameterizationError: the output would replace the input, or branches that are not one convolution.
+    """
+    from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
+    from aether_deploy.proof.exactness import require_exact
+    from aether_deploy.proof.reference import capture_reference
+    from aether_deploy.proof.verdict import verify
+    from aether_deploy.runners.pytorch import TorchRunner
+
+    loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+    target = Path(output) if output is not None else default_output(loaded)
+    if loaded.spec.fused:
+        _copy(loaded, target)
+        return FuseResult(target, loaded, True, None, None)
+    if target.resolve() == loaded.path.resolve():
+        raise ReparameterizationError(
+            f"{target} is the input itself; the unfused weights would be lost: choose another"
+        )
+
+    reference = capture_reference(loaded, images)
+    with staging(target.parent) as folder:
+        path = folder / target.name
+        _save(loaded.spec.fuse(loaded.state_dict), path)
+        reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
+        exact = require_exact(loaded, reloaded.build(), target.name)
+        with TorchRunner.from_checkpoint(reloaded) as runner:
+            report = verify(reference, runner.run, "fp32", what="fused")
+        report.require(target.name)
+        Manifest(
+            artifact=manifest.describe_artifact(path, "checkpoint"),
+            source=manifest.describe_source(loaded),
+            network=reloaded.spec.as_dict(),
+            parity=report.as_dict(),
+            variant=Variant(),
+            tools=manifest.tool_versions("torch", "numpy"),
+            created=manifest.utc_now(),
+        ).write(path)
+        publish(folder, target.parent)
+    return FuseResult(target, loaded, False, exact, report)
+
+
+def _save(state_dict: dict[str, Tensor], path: Path) -> None:
+    """As neosr wraps it: `params` in a .pth; bare in .safetensors, which has no nesting."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save_file
+
+        save_file(state_dict, path)
+        return
+    import torch
+
+    with path.open("wb") as file:  # by a path, torch writes the path's name into the file
+        torch.save({"params": state_dict}, file)
+
+
+def _copy(checkpoint: Checkpoint, output: Path) -> None:
+    """A copy, with its manifest if there is one that is true of it; one that was beside the output goes."""
+    if output.resolve() == checkpoint.path.resolve():
+        return
+    with staging(output.parent) as folder:
+        path = folder / output.name
+        if output.suffix != checkpoint.path.suffix:
+            _save(checkpoint.state_dict, path)
+        else:
+            shutil.copyfile(checkpoint.path, path)
+            known = manifest.read_manifest(checkpoint.path)
+            if known is not None and known.artifact["sha256"] == checkpoint.sha256:
+                dataclasses.replace(known, artifact={**known.artifact, "file": output.name}).write(path)
+        publish(folder, output.parent)
+
+
+def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
+    """In eager PyTorch."""
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.runners.pytorch import TorchRunner, torch_device
+
+    if device == "tensorrt":
+        raise RunnerError(f"{file.path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
+    loaded = load_checkpoint(file.path, sha256=file.sha256)
+    return TorchRunner.from_checkpoint(loaded, device=torch_device(device or "cpu"), threads=threads)
+
+
+def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
+    """What the weights show.
+
+    Raises:
+        CheckpointError, ConfigError: see `load_checkpoint`.
+    """
+    from aether_deploy.network.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(file.path, sha256=file.sha256, **reading)
+    return {
+        "summary": checkpoint.spec.describe(),
+        "param_key": checkpoint.param_key,
+        "dtype": checkpoint.dtype,
+        "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
+        "network": checkpoint.spec.as_dict(),
+    }
+
+
+def findings(row: Format) -> Sequence[Finding]:
+    """PyTorch, and the device that it sees."""
+    logger.info("PyTorch")
+    import torch
+
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the CPU"
+    return [Finding("torch", "PyTorch", True, f"{torch.__version__}, {where}")]

@@ -1,0 +1,163 @@
+"""The kinds of files: how each is planned, made, opened and described.
+
+Another one is a module beside this, and a line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+if TYPE_CHECKING:
+    from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
+    from aether_deploy.network.family import NetworkSpec
+    from aether_deploy.precisions.variant import Variant
+    from aether_deploy.proof.manifest import Manifest
+    from aether_deploy.runners.protocol import Runner
+
+__all__ = ["EXPORTS", "FORMATS", "Finding", "Format", "FormatModule", "KnownFile", "format_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A row of the table.
+
+    Attributes:
+        name: of `--format`.
+        kind: in manifests.
+        title: for people.
+        suffixes: of its files.
+        module: in this folder, a `FormatModule`; imported when it is needed, so that the table waits for nothing.
+        exported: whether `export` makes it.
+        next: the command that one types after looking at a file of it, and what follows the file's name there.
+    """
+
+    name: str
+    kind: str
+    title: str
+    suffixes: tuple[str, ...]
+    module: str
+    exported: bool = True
+    next: tuple[str, ...] = ("upscale", "PHOTO.png")
+
+    @property
+    def maker(self) -> FormatModule:
+        """The module that knows how."""
+        return cast("FormatModule", importlib.import_module(f"aether_deploy.artifacts.{self.module}"))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that was found, hashed once, and held against its manifest.
+
+    Attributes:
+        path: of a neosr folder, the checkpoint that was taken.
+        format: by its suffix.
+        sha256: of the file.
+        manifest: beside it; None without one.
+    """
+
+    path: Path
+    format: Format
+    sha256: str
+    manifest: Manifest | None
+
+    @property
+    def matches(self) -> bool:
+        """Whether the file is the one that its manifest describes."""
+        return self.manifest is not None and self.manifest.artifact["sha256"] == self.sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a machine can or cannot do.
+
+    Attributes:
+        topic: driver, gpu, flavour, provider, torch.
+        name: of the thing.
+        works: it was tried and does.
+        detail: the version, or why not.
+        remedy: a command or an advice; "" where none is needed.
+    """
+
+    topic: str
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+class FormatModule(Protocol):
+    """What a format's module offers; one that is not exported has no `plan` and no `export`."""
+
+    def plan(self, row: Format, spec: NetworkSpec, variant: Variant, options: ExportOptions, stem: Path) -> Target:
+        """The file that would be made of a variant.
+
+        Args:
+            row: of the table, since several can share a module.
+            spec: of the network.
+            variant: that was asked for.
+            options: that asked for it.
+            stem: folder, scale and name of the file, without tags.
+        Raises:
+            AetherDeployError: something that cannot be, before anything is exported.
+        """
+        ...
+
+    def export(self, source: Source, target: Target) -> Artifact:
+        """Makes and proves the file, and publishes it with its manifest.
+
+        Raises:
+            ParityError: it is not the network as it was trained; nothing is left behind.
+            AetherDeployError: it cannot be made.
+        """
+        ...
+
+    def open_file(
+        self, file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool
+    ) -> Runner:
+        """A runner; see `opening.open_artifact`."""
+        ...
+
+    def describe(self, file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
+        """What the file says of itself, as plain values for JSON.
+
+        Args:
+            file: to describe.
+            reading: how a checkpoint is read, see `load_checkpoint`.
+        """
+        ...
+
+    def findings(self, row: Format) -> Sequence[Finding]:
+        """What this machine can do with it."""
+        ...
+
+
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format(
+            "checkpoint",
+            "checkpoint",
+            "PyTorch checkpoint",
+            (".pth", ".pt", ".ckpt", ".safetensors"),
+            "checkpoint_file",
+            exported=False,
+            next=("export",),
+        ),
+        Format("onnx", "onnx", "ONNX file", (".onnx",), "onnx_file", next=("parity", "OTHER")),
+        Format("tensorrt", "engine", "TensorRT engine", (".engine",), "engine_file"),
+        Format("tensorrt-rtx", "engine", "TensorRT-RTX engine", (".engine",), "engine_file"),
+    )
+}
+
+# What `--format` offers.
+EXPORTS: tuple[str, ...] = tuple(name for name, row in FORMATS.items() if row.exported)
+
+
+def format_of(path: Path) -> Format | None:
+    """The first row with this suffix; an engine's flavour is in its manifest and header."""
+    return next((row for row in FORMATS.values() if path.suffix in row.suffixes), None)

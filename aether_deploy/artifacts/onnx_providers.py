@@ -1,0 +1,64 @@
+"""ONNX Runtime's execution providers, each tried."""
+
+from __future__ import annotations
+
+import logging
+
+from aether_deploy.artifacts.formats import Finding
+from aether_deploy.runners.onnx_runtime import onnxruntime_errors
+
+__all__ = ["examine_providers"]
+
+logger = logging.getLogger(__name__)
+
+# Execution providers of ONNX Runtime that run on a GPU, and the package that brings them.
+_PROVIDER_PACKAGES = {
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "NvTensorRTRTXExecutionProvider": "onnxruntime-trt-rtx",
+    "DmlExecutionProvider": "onnxruntime-directml",
+}
+
+
+def examine_providers() -> list[Finding]:
+    """Execution providers, each asked to run one operator: ONNX Runtime falls to the CPU without an error."""
+    import onnxruntime as ort
+
+    logger.info("ONNX Runtime")
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    available = ort.get_available_providers()
+    # Azure's calls a service; CUDA's is what most people look for.
+    wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])
+    wanted.pop("AzureExecutionProvider", None)
+    found = []
+    for provider in wanted:
+        package = _PROVIDER_PACKAGES.get(provider, "onnxruntime")
+        if provider not in available:
+            detail = "not in the installed ONNX Runtime"
+            found.append(Finding("provider", provider, False, detail, f"pip install {package}"))
+            continue
+        problem = _try_provider(provider)
+        remedy = (
+            f"pip install '{package}[cuda,cudnn]', and a driver" if problem and package == "onnxruntime-gpu" else ""
+        )
+        found.append(Finding("provider", provider, not problem, problem or "runs an operator", remedy))
+    return found
+
+
+def _try_provider(provider: str) -> str:
+    """Why a provider does not run; "" if it does."""
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "probe", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    except onnxruntime_errors() as error:
+        return str(error).splitlines()[0]
+    ran = session.get_providers()[0]
+    return "" if ran == provider else f"does not load: ONNX Runtime fell to {ran} without an error"

@@ -1,0 +1,98 @@
+"""That a half-precision graph is its fp32 graph and nothing else: what no gate on its outputs can see.
+
+At fp16's gate weights that were truncated instead of rounded, a kernel that went through bf16, or a GELU by tanh are
+inside what rounding itself does. So the graph is compared, by code that shares nothing with what made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from aether_deploy.errors import ExportError
+from aether_deploy.graphs.types import tensor_types
+from aether_deploy.network.family import Roles
+
+__all__ = ["require_only_rounded"]
+
+_TORCH = {ir.DataType.FLOAT16: torch.float16, ir.DataType.BFLOAT16: torch.bfloat16}
+
+
+def require_only_rounded(
+    before: ir.Model, after: ir.Model, half: ir.DataType, *, roles: Roles, kept: frozenset[str]
+) -> None:
+    """Compares every initializer to the bit, and every node but the Casts; none of them is changed.
+
+    Args:
+        before: the fp32 graph.
+        after: what was made of it.
+        half: the type of all that is no island.
+        roles, kept: which operators must compute in fp32, see `to_half`.
+    Raises:
+        ExportError: names what differs.
+    """
+    for name in sorted(before.graph.initializers.keys() ^ after.graph.initializers.keys()):
+        raise ExportError(f"the half-precision graph differs from the fp32 one: initializer {name}")
+    for name, value in before.graph.initializers.items():
+        _require_rounded(name, value, after.graph.initializers[name], half)
+    old, new = list(before.graph), [node for node in after.graph if node.op_type != "Cast"]
+    if len(old) != len(new):
+        raise ExportError(f"the half-precision graph has {len(new)} operators, the fp32 one {len(old)}")
+    types = tensor_types(after.graph)
+    for node, made, island in zip(old, new, _islands(old, roles, kept), strict=True):
+        if _described(node) != _described(made):
+            raise ExportError(f"{made.op_type} {made.name} is not the fp32 graph's {node.op_type} {node.name}")
+        wanted = ir.DataType.FLOAT if island else half
+        if types[made.outputs[0]] != wanted:
+            seen = types[made.outputs[0]].name
+            raise ExportError(f"{made.op_type} {made.name} computes in {seen}, {wanted.name} was asked for")
+    for node in after.graph:
+        source = node.inputs[0]
+        producer = None if source is None else source.producer()
+        if node.op_type == "Cast" and producer is not None and producer.op_type == "Cast":
+            raise ExportError(f"Cast {node.outputs[0].name} rounds what Cast {producer.outputs[0].name} gives")
+    ends = [_source(model.graph.outputs[0]) for model in (before, after)]
+    if ends[0] != ends[1].removesuffix("_uncast"):
+        raise ExportError(f"the half-precision graph ends in {ends[1]}, the fp32 one in {ends[0]}")
+
+
+def _require_rounded(name: str, before: ir.Value, after: ir.Value, half: ir.DataType) -> None:
+    assert before.const_value is not None and after.const_value is not None
+    exact = np.array(before.const_value.numpy())
+    stored = after.const_value
+    if stored.dtype == half:
+        # Rounded by torch, not by what rounded it the first time.
+        expected = torch.from_numpy(exact).to(_TORCH[half]).view(torch.int16).numpy().tobytes()
+    else:
+        expected = exact.tobytes()
+    if stored.dtype not in (half, ir.DataType.FLOAT) or stored.tobytes() != expected:
+        raise ExportError(f"{name} is not the fp32 graph's value, rounded to {stored.dtype.name}")
+
+
+def _islands(nodes: list[ir.Node], roles: Roles, kept: frozenset[str]) -> Iterator[bool]:
+    """Whether each node computes in fp32: by its place between the first and the last convolution."""
+    ends = [number for number, node in enumerate(nodes) if node.op_type == roles.ends]
+    for number, node in enumerate(nodes):
+        part = "norm" if node.op_type in roles.norm else "body"
+        if not ends or number < ends[0]:
+            part = "head"
+        elif number >= ends[-1]:
+            part = "tail"
+        yield part in kept
+
+
+def _described(node: ir.Node) -> tuple[object, ...]:
+    """Type, attributes, and what is read and given, casts left out."""
+    attributes = {name: item.value for name, item in node.attributes.items() if isinstance(item, ir.Attr)}
+    outputs = [str(value.name).removesuffix("_uncast") for value in node.outputs]
+    return node.domain, node.op_type, str(attributes), [_source(value) for value in node.inputs], outputs
+
+
+def _source(value: ir.Value | None) -> str:
+    """The name of a value, before any Cast."""
+    while value is not None and (node := value.producer()) is not None and node.op_type == "Cast":
+        (value,) = node.inputs
+    return "" if value is None else str(value.name)

@@ -1,0 +1,225 @@
+"""A half-precision graph as a GPU runs it, in operators that the CPU has: a pass on onnx-ir.
+
+ONNX Runtime's CPU provider is no such run of the file itself: it computes in fp32 and drops the casts between its
+operators, which shows the error of the rounded weights alone. After this pass every operator computes in fp32, which is
+what tensor cores accumulate in, and a pair of Casts behind it, down and up again, rounds what it gives to the type that
+the graph gives it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from aether_deploy.graphs.constants import new_constant
+from aether_deploy.graphs.types import HALF_TYPES, tensor_types
+
+__all__ = ["Rounded", "RoundedResults"]
+
+# These only move values, which have the type already.
+_MOVES = frozenset({"Transpose", "DepthToSpace", "Reshape", "Identity"})
+
+# From here on ReduceMean takes its axes as an input.
+_AXES_AS_INPUT = 18
+
+
+@dataclass
+class Rounded(ir.passes.PassResult):
+    """A graph after the pass.
+
+    Attributes:
+        casts: that round a result.
+        ranges: further output of the graph, the largest absolute value before rounding -> (layer, type of operator).
+    """
+
+    casts: int = 0
+    ranges: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class RoundedResults(ir.passes.InPlacePass):
+    """fp16 or bf16 in fp32 -> fp32 with each result rounded; a graph in fp32 is left as it is.
+
+    A half LayerNormalization has its mean, difference, squares, variance, quotient, scale and shift rounded one by one:
+    its `stash_type` asks for statistics in fp32, but a runtime may or may not honour that, and what is proved must hold
+    for both. Requires a strongly typed graph. Ensures that nothing computes in half.
+
+    Args:
+        ranges: add an output for each operator that computes in half, its largest absolute value before rounding.
+    """
+
+    def __init__(self, *, ranges: bool = False) -> None:
+        self._with_ranges = ranges
+
+    def call(self, model: ir.Model) -> Rounded:
+        """Changes the model."""
+        graph = model.graph
+        types = {value: kind for value, kind in tensor_types(graph).items() if kind in HALF_TYPES}
+        result = Rounded(model, bool(types))
+        rounding = _Rounding(graph, result, ranges=self._with_ranges)
+        nodes = list(graph)
+        for value in graph.initializers.values():
+            if value in types:
+                _widen(value)
+        for value in graph.inputs:
+            if value in types:
+                rounding.widen_input(value)
+        for node in nodes:
+            kind = types.get(node.outputs[0])
+            if node.op_type == "Cast":
+                rounding.cast(node, kind)
+            elif kind is not None and node.op_type == "LayerNormalization":
+                rounding.layer_norm(node, kind)
+            elif kind is not None and node.op_type not in _MOVES:
+                rounding.behind(node, kind, _label(node), node.op_type)
+        for value in graph.outputs:
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+        return result
+
+    def ensures(self, model: ir.Model) -> None:
+        """Raises PostconditionError if anything but a Cast has a result in half."""
+        for node, kind in ((value.producer(), kind) for value, kind in tensor_types(model.graph).items()):
+            if kind in HALF_TYPES and node is not None and node.op_type != "Cast":
+                raise ir.passes.PostconditionError(f"{node.outputs[0].name} is computed in {kind.name}")
+
+
+class _Rounding:
+    """What is inserted into one graph."""
+
+    def __init__(self, graph: ir.Graph, result: Rounded, *, ranges: bool) -> None:
+        self._graph = graph
+        self._result = result
+        self._ranges = ranges
+        self._opset = graph.opset_imports[""]
+        self._numbers = itertools.count()
+
+    def behind(self, node: ir.Node, kind: ir.DataType, label: str, op_type: str) -> ir.Value:
+        """Rounds what a node gives, for everything that reads it; gives the rounded value."""
+        exact = node.outputs[0]
+        uses = list(exact.uses())
+        after = list(self._pair(exact, kind))
+        self._graph.insert_after(node, after)
+        rounded = after[-1].outputs[0]
+        for use in uses:
+            use.node.replace_input_with(use.idx, rounded)
+        self._take_over_output(exact, rounded)
+        exact.type = None
+        if self._ranges:
+            self._add_range(after[-1], exact, label, op_type)
+        return rounded
+
+    def cast(self, node: ir.Node, kind: ir.DataType | None) -> None:
+        """A Cast to half gets its way back; one to fp32 has nothing left to do, since all is fp32."""
+        if kind is None:
+            return
+        narrowed = node.outputs[0]
+        uses = list(narrowed.uses())
+        widened = self._node("Cast", [narrowed], {"to": ir.DataType.FLOAT.value})
+        for use in uses:
+            use.node.replace_input_with(use.idx, widened.outputs[0])
+        self._graph.insert_after(node, widened)
+        self._take_over_output(narrowed, widened.outputs[0])
+        narrowed.type = None
+        self._result.casts += 1
+        if self._ranges:
+            self._add_range(widened, _given(node.inputs[0]), _label(node), node.op_type)
+
+    def layer_norm(self, node: ir.Node, kind: ir.DataType) -> None:
+        """LayerNormalization -> its steps, each of them rounded."""
+        x, scale, *bias = node.inputs
+        label, op_type = _label(node), node.op_type
+        axis = node.attributes.get_int("axis", -1)
+        epsilon = self._constant(np.array(node.attributes.get_float("epsilon", 1e-5), np.float32))
+
+        def step(op: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:
+            made = self._node(op, list(inputs), dict(attributes))
+            self._graph.insert_before(node, made)
+            return self.behind(made, kind, label, op_type)
+
+        def mean(value: ir.Value) -> ir.Value:
+            return self._mean(node, value, axis, kind, (label, op_type))
+
+        centred = step("Sub", x, mean(_given(x)))
+        variance = mean(step("Mul", centred, centred))
+        deviation = step("Sqrt", step("Add", variance, epsilon))
+        result = step("Mul", step("Div", centred, deviation), scale)
+        if bias and bias[0] is not None:
+            result = step("Add", result, bias[0])
+        old = node.outputs[0]
+        for use in list(old.uses()):
+            use.node.replace_input_with(use.idx, result)
+        self._take_over_output(old, result)
+        self._graph.remove(node, safe=True)
+
+    def widen_input(self, value: ir.Value) -> None:
+        """An input in half is widened once."""
+        uses = list(value.uses())
+        node = self._node("Cast", [value], {"to": ir.DataType.FLOAT.value})
+        for use in uses:
+            use.node.replace_input_with(use.idx, node.outputs[0])
+        self._graph.insert_before(self._graph[0], node)
+
+    def _mean(self, node: ir.Node, value: ir.Value, axis: int, kind: ir.DataType, named: tuple[str, str]) -> ir.Value:
+        # Of this axis and all behind it; an image's tensors have four.
+        axes = list(range(axis, 0 if axis < 0 else 4))
+        if self._opset < _AXES_AS_INPUT:
+            made = self._node("ReduceMean", [value], {"axes": axes, "keepdims": 1})
+        else:
+            made = self._node("ReduceMean", [value, self._constant(np.array(axes, np.int64))], {"keepdims": 1})
+        self._graph.insert_before(node, made)
+        return self.behind(made, kind, *named)
+
+    def _pair(self, value: ir.Value, kind: ir.DataType) -> Iterator[ir.Node]:
+        narrow = self._node("Cast", [value], {"to": kind.value})
+        yield narrow
+        yield self._node("Cast", [narrow.outputs[0]], {"to": ir.DataType.FLOAT.value})
+        self._result.casts += 1
+
+    def _add_range(self, behind: ir.Node, value: ir.Value, label: str, op_type: str) -> None:
+        absolute = self._node("Abs", [value])
+        largest = self._node("ReduceMax", [absolute.outputs[0]], {"keepdims": 0})
+        self._graph.insert_after(behind, [absolute, largest])
+        output = largest.outputs[0]
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([])
+        self._graph.outputs.append(output)
+        self._result.ranges[str(output.name)] = (label, op_type)
+
+    def _take_over_output(self, old: ir.Value, new: ir.Value) -> None:
+        if old.is_graph_output():
+            name = str(old.name)
+            old.name, new.name = f"{name}_exact", name
+            new.shape, old.shape = old.shape, None
+            self._graph.outputs[self._graph.outputs.index(old)] = new
+
+    def _node(self, op: str, inputs: list[ir.Value | None], attributes: dict[str, Any] | None = None) -> ir.Node:
+        made = ir.node(op, inputs, attributes or {})
+        made.name = made.outputs[0].name = f"rounded_{next(self._numbers)}"
+        return made
+
+    def _constant(self, array: NDArray[Any]) -> ir.Value:
+        return new_constant(self._graph, f"rounded_{next(self._numbers)}", array)
+
+
+def _given(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return value
+
+
+def _widen(value: ir.Value) -> None:
+    tensor = value.const_value
+    assert tensor is not None
+    value.const_value = ir.Tensor(tensor.numpy().astype(np.float32), name=value.name)
+    value.type = ir.TensorType(ir.DataType.FLOAT)
+
+
+def _label(node: ir.Node) -> str:
+    """The layer whose weights an operator has, and its type; its output where it has none with a name."""
+    for value in node.inputs:
+        if value is not None and value.const_value is not None and "." in str(value.name):
+            return f"{str(value.name).rpartition('.')[0]} {node.op_type}"
+    return str(node.outputs[0].name)

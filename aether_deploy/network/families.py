@@ -1,0 +1,44 @@
+"""The families of networks that are read. Another one is a file beside `aether`, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from aether_deploy.errors import CheckpointError
+from aether_deploy.network.aether import Aether
+from aether_deploy.network.family import Family, NetworkSpec
+
+__all__ = ["FAMILIES", "family_of", "recognise", "spec_from_dict"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (Aether(),)}
+
+
+def family_of(spec: NetworkSpec) -> Family:
+    """The row that a network belongs to."""
+    return FAMILIES[spec.family]
+
+
+def recognise(keys: Collection[str]) -> Family:
+    """The family of a state dict with these canonical keys.
+
+    Raises:
+        CheckpointError: of none that is known here, or a relative that is not supported.
+    """
+    found = next((family for family in FAMILIES.values() if family.recognises(keys)), None)
+    if found is None:
+        titles, shown = " or ".join(family.title for family in FAMILIES.values()), ", ".join(list(keys)[:3]) or "none"
+        raise CheckpointError(f"no {titles}: its keys are those of another network (first: {shown})")
+    return found
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+    """The inverse of `NetworkSpec.as_dict`, of manifests from before there were families too.
+
+    Raises:
+        CheckpointError: of no family that is known here.
+    """
+    family = FAMILIES.get(str(values.get("family", "aether")))
+    if family is None:
+        raise CheckpointError(f"network of family {values['family']!r}; known here: {', '.join(FAMILIES)}")
+    return family.spec_from_dict(values)

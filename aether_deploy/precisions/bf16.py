@@ -1,0 +1,25 @@
+"""bf16: 8 bits of mantissa, fp32's range."""
+
+from __future__ import annotations
+
+import functools
+
+from aether_deploy.precisions.half import convert_to
+from aether_deploy.precisions.precision import Precision, Tolerance
+
+__all__ = ["BF16"]
+
+BF16 = Precision(
+    name="bf16",
+    storage="BFLOAT16",
+    tensorrt="BF16",
+    bytes=2,
+    # Conv takes bfloat16 from here on.
+    min_opset=22,
+    # Three bits less of mantissa than fp16, so eight times each.
+    tolerance=Tolerance(max_abs=4 / 255, mean_abs=2.6e-3, min_psnr=52, drawn=2),
+    least_capability=(8, 0),
+    convert=functools.partial(convert_to, "bf16", "BFLOAT16"),
+    wider="fp32",
+    in_onnxruntime=False,
+)

@@ -1,0 +1,78 @@
+"""How the graph of each variant comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from aether_deploy.errors import ExportError
+from aether_deploy.graphs.exporter import export_onnx
+from aether_deploy.graphs.passes import PASSES, applied
+from aether_deploy.network.families import family_of
+from aether_deploy.precisions.choices import AUTO, POLICIES
+from aether_deploy.precisions.variant import Variant
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import nn
+
+    from aether_deploy.graphs.half_precision import Conversion
+    from aether_deploy.network.family import NetworkSpec
+
+__all__ = ["conversions", "fp32_model", "in_form", "onnx_model"]
+
+
+def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Model:
+    """The variant's graph before rounding: its opset, shapes and FFN, in fp32.
+
+    Args:
+        network: fused, in eval mode; is not changed.
+        spec: of that network.
+    Raises:
+        ExportError: see `export_onnx` and `in_form`.
+    """
+    return in_form(export_onnx(network, spec, opset=variant.opset, static=variant.static), spec, variant)
+
+
+def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model:
+    """What the exporter gave with the variant's FFN, and in fp32 after the family's passes; a copy.
+
+    Raises:
+        ExportError: see `applied`.
+    """
+    names = ["ffn_as_convolutions"] if variant.ffn == "conv1x1" else []
+    # Measured on the CPU, which runs fp32; on a GPU not, and in half the tail's larger kernel would be an fp32 island.
+    if not variant.row.rounds:
+        names += family_of(spec).passes
+    return applied(exported, *(PASSES[name]() for name in names))
+
+
+def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterator[Conversion]:
+    """What `fp32_model` gave, in the variant's own precision; more than one only for `auto`, cheapest first.
+
+    Raises:
+        ExportError: see `Precision.convert`.
+    """
+    assert variant.row.convert is not None  # fp32 is the graph itself
+    return variant.row.convert(graph, family_of(spec).roles, variant.io, variant.islands)
+
+
+def onnx_model(
+    network: nn.Module, spec: NetworkSpec, variant: Variant, *, metadata: Mapping[str, str] | None = None
+) -> ir.Model:
+    """The network as one ONNX model in memory, not proved; `export_model` writes proved ones.
+
+    Args:
+        network: fused, in eval mode; is not changed.
+        spec: of that network.
+        metadata: for `metadata_props`.
+    Raises:
+        ExportError: islands are `auto`, which takes measuring; or see `fp32_model` and `conversions`.
+    """
+    model = fp32_model(network, spec, variant)
+    if variant.row.rounds:
+        if variant.islands == AUTO:
+            raise ExportError(f"islands auto are found by measuring: use export_model, or name {', '.join(POLICIES)}")
+        model = next(conversions(model, spec, variant)).model
+    model.metadata_props.update(metadata or {})
+    return model

@@ -1,0 +1,37 @@
+"""That fused weights are the trained ones: a proof in float64, where rounding hides nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aether_deploy.proof.reference import capture_exact
+from aether_deploy.proof.verdict import ParityReport, verify
+from aether_deploy.runners.pytorch import TorchRunner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from aether_deploy.network.checkpoint import Checkpoint
+
+__all__ = ["require_exact"]
+
+
+def require_exact(checkpoint: Checkpoint, fused: nn.Module, what: str) -> ParityReport:
+    """Compares a fused network with the trained one, both in float64 on two small cases.
+
+    Fusing is exact algebra and no statistics: one kernel that is wrong anywhere shows on any image that is large enough
+    for its weights to be used, so two inputs are as good as forty. In float32 one block in fp16 or a weight that is off
+    by a thousandth would be lost among the roundings.
+
+    Args:
+        checkpoint: as trained; a fused one has nothing to be compared with but itself.
+        fused: in eval mode; is not changed.
+        what: its name, for messages.
+    Raises:
+        ParityError: they differ.
+    """
+    spec = checkpoint.spec
+    with TorchRunner(fused, in_chans=spec.in_chans, scale=spec.scale, spec=spec.as_fused(), double=True) as runner:
+        report = verify(capture_exact(checkpoint), runner.run, "fp64", what="fused, float64")
+    report.require(f"{what} in float64")
+    return report

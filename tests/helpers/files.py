@@ -1,0 +1,20 @@
+"""Files that were changed after they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+
+def insert_casts(path: Path) -> None:
+    """Puts a pair of Casts, to fp16 and back, around the first GELU of an fp32 ONNX file."""
+    model = onnx.load(path)
+    nodes = model.graph.node
+    at, gelu = next((index, node) for index, node in enumerate(nodes) if node.op_type == "Gelu")
+    before, after = gelu.input[0], gelu.output[0]
+    gelu.input[0], gelu.output[0] = "narrow", "narrow_gelu"
+    nodes.insert(at + 1, helper.make_node("Cast", ["narrow_gelu"], [after], to=TensorProto.FLOAT))
+    nodes.insert(at, helper.make_node("Cast", [before], ["narrow"], to=TensorProto.FLOAT16))
+    onnx.save(model, path)

@@ -1,0 +1,59 @@
+"""The export of one size is the graph of any size, and a size that is fixed in it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+
+from aether_deploy.errors import ExportError
+from aether_deploy.graphs.exporter import export_onnx
+from aether_deploy.network.aether import Aether, read_spec
+from tests.helpers.networks import tiny
+
+
+def _nodes(model: ir.Model) -> list[tuple[str, str]]:
+    return [(node.op_type, str({name: attr.value for name, attr in node.attributes.items()})) for node in model.graph]
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+@pytest.mark.parametrize("options", [{}, {"scale": 3}, {"scale": 1, "in_chans": 1}], ids=str)
+def test_the_same_graph_as_with_sizes_carried_through_as_symbols(
+    monkeypatch: pytest.MonkeyPatch, opset: int, options: dict[str, Any]
+) -> None:
+    network = tiny(fused_init=True, **options)
+    spec = read_spec(network.state_dict())
+    of_one_size = export_onnx(network, spec, opset=opset)
+    monkeypatch.setattr(Aether, "operators", None)
+    symbolic = export_onnx(network, spec, opset=opset)
+    assert _nodes(of_one_size) == _nodes(symbolic)
+    pairs = zip(of_one_size.graph.initializers.values(), symbolic.graph.initializers.values(), strict=True)
+    for one, other in pairs:
+        assert one.const_value is not None and other.const_value is not None
+        assert np.array_equal(one.const_value.numpy(), other.const_value.numpy())
+    assert of_one_size.graph.inputs[0].shape == symbolic.graph.inputs[0].shape
+
+
+class _Reshaping(torch.nn.Module):
+    """A network that asks its input for its size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, c, h, w = x.shape
+        return x.reshape(n, c, h * w).softmax(-1).reshape(n, c, h, w)
+
+
+def test_a_network_that_asks_for_sizes_is_refused() -> None:
+    spec = read_spec(tiny(fused_init=True, scale=1).state_dict())
+    with pytest.raises(ExportError, match=r"operators that no AetherNet needs: .*Reshape"):
+        export_onnx(_Reshaping().eval(), spec)
+
+
+def test_a_size_among_the_weights_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Aether.operators is not None
+    monkeypatch.setattr(Aether, "operators", Aether.operators | {"Reshape", "Softmax"})
+    spec = read_spec(tiny(fused_init=True, scale=1).state_dict())
+    with pytest.raises(ExportError, match="a size may be fixed in the graph"):
+        export_onnx(_Reshaping().eval(), spec)
