@@ -8,8 +8,8 @@
     with ad.open_runner(made.path) as model:
         ad.upscale(model, "in.png", "out.png")
 
-docs/api.md shows all of it. The names stand in `__init__.pyi`, and are imported when they are first used, so that
-`import aether_deploy` waits for no torch.
+docs/api.md shows all of it. The names are listed in `__init__.pyi` and imported on first use, so that
+`import aether_deploy` does not wait for torch.
 """
 
 import sys
@@ -23,7 +23,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 class _Package(types.ModuleType):
-    """`upscale` is a command's module and a public function; importing the module must not hide the function."""
+    """Keeps importing a submodule from hiding a public name: `upscale` is both a command's module and a function."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in __all__ and isinstance(value, types.ModuleType)):

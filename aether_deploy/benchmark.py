@@ -1,4 +1,4 @@
-"""`python -m aether_deploy.benchmark`: one network, every way to run it, side by side."""
+"""`python -m aether_deploy.benchmark`: one network, run in every way, side by side."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = [
 )
 @click.option("--rounds", type=click.IntRange(2), default=7, help="Each runs every contender once.")
 @click.option("--warmup", type=click.IntRange(1), default=2, help="Runs of each before the first round.")
-@click.option("--threads", type=click.IntRange(1), help="Of each; the usable cores by default.", show_default=False)
-@click.option("--peers/--no-peers", default=True, help="The graphs that other projects would make, too.")
+@click.option("--threads", type=click.IntRange(1), help="For each; all usable cores by default.", show_default=False)
+@click.option("--peers/--no-peers", default=True, help="Also time the graphs that other projects would export.")
 @cli.device_option
 @cli.json_option
 def command(
@@ -41,10 +41,10 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Times MODELS on the same inputs in one run: interleaved rounds, a process for each contender.
+    """Times MODELS on the same inputs in one run: interleaved rounds, one process per contender.
 
-    A trained checkpoint is timed in PyTorch (unfused, fused, compiled), as our ONNX file, in OpenVINO where that is
-    installed, and as other projects would export it; an .onnx file as it is.
+    A trained checkpoint is timed in PyTorch (unfused, fused, compiled), as our ONNX file, in OpenVINO if it is
+    installed, and as other projects would export it; an .onnx file only as it is.
     """
     from aether_deploy.timing.measure import usable_cores
     from aether_deploy.timing.run import benchmark
@@ -68,7 +68,7 @@ def _table(result: dict[str, Any]) -> Table:
     from rich.table import Column, Table
 
     title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
-    # Without lines between, so that all of it fits 80 columns.
+    # Without lines in between, so that it fits into 80 columns.
     table = Table(Column("", overflow="fold"), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in ("ms", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):
         table.add_column(name, no_wrap=True, justify="right")

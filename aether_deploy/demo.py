@@ -39,7 +39,7 @@ def command(output: Path, as_json: bool) -> None:
         artifacts = export_model(checkpoint, options)
         rows = [(fused.output, fused.report), *((artifact.path, artifact.report) for artifact in artifacts)]
         photo = _upscale_photo(artifacts[0].path, output)
-        # Of the fp16 file, whose differences are the larger ones.
+        # Of the fp16 file, which has the larger differences.
         page = _write_report(artifacts[-1].path)
         seconds = time.perf_counter() - started
 
@@ -68,7 +68,7 @@ def command(output: Path, as_json: bool) -> None:
 
 
 def _write_report(model: Path) -> Path:
-    """What a person opens to see the comparison with the sample; on the CPU, so that it is the same everywhere."""
+    """Writes the page that shows the comparison with the sample; on the CPU, so that it is the same everywhere."""
     from aether_deploy.html_report.facts import Request
     from aether_deploy.html_report.page import write_report
 
@@ -80,7 +80,7 @@ def _write_report(model: Path) -> Path:
 
 
 def _upscale_photo(model: Path, folder: Path) -> dict[str, float | str]:
-    """Halves a photo, brings it back with the network and with bicubic, and measures both against it."""
+    """Halves a photo, enlarges it again with the network and with bicubic, and measures both against the original."""
     from aether_deploy.artifacts.opening import open_runner
     from aether_deploy.pictures.images import read_image, write_image
     from aether_deploy.pictures.sizes import bicubic

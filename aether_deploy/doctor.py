@@ -1,4 +1,4 @@
-"""`python -m aether_deploy.doctor`: what this machine can do, and the command for what is missing."""
+"""`python -m aether_deploy.doctor`: what this machine can do, and the commands that install what is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _version(package: str) -> str | None:
 @click.command(cls=cli.Command, name="doctor")
 @cli.json_option
 def command(as_json: bool) -> None:
-    """Says what really works here: driver, GPUs, TensorRT, execution providers, versions."""
+    """Shows what really works on this machine: driver, GPUs, TensorRT, execution providers, versions."""
     with cli.progress("doctor"):
         from aether_deploy.artifacts.examination import examine
 
@@ -66,7 +66,7 @@ def _as_json(system: str, versions: dict[str, str], found: list[Finding]) -> dic
 
 
 def _next(found: list[Finding]) -> tuple[str, ...]:
-    """An export in the best format that works here, or what installs one."""
+    """The export command for the best format that works here, or the command that installs one."""
     works = {finding.name for finding in found if finding.works}
     export = ("python", "-m", "aether_deploy.export", "CHECKPOINT", "--precision", "fp16", "--format")
     if "TensorRT" in works and any(finding.topic == "gpu" for finding in found):

@@ -1,4 +1,4 @@
-"""What can go wrong, as one hierarchy. A command prints one line and ends with `exit_code`.
+"""What can go wrong, as one hierarchy. A command prints one line and exits with `exit_code`.
 
 AetherDeployError            1   anything known
 ├── CheckpointError              a file that cannot be read as an AetherNet checkpoint
@@ -6,7 +6,7 @@ AetherDeployError            1   anything known
 ├── ConfigError                  an options or configuration file with wrong content
 ├── ImageError                   a picture or video that cannot be read or written
 ├── ExportError                  a network that could not be written as ONNX
-├── RunnerError                  an artifact that cannot be run here, or ran with a wrong shape
+├── RunnerError                  an artifact that cannot be run here, or not with the given shape
 │   └── OutOfMemoryError         an input that needs more memory than there is; a smaller one may run
 ├── ManifestError                an artifact that is not the one its manifest describes
 ├── EngineError                  a TensorRT engine that could not be built or loaded
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class AetherDeployError(Exception):
-    """Base of all known errors; the message says what was seen, what was expected and what to do."""
+    """Base of all known errors; the message says what was seen, what was expected, and what to do."""
 
     exit_code = 1
 
@@ -63,7 +63,7 @@ class ExportError(AetherDeployError):
 
 
 class RunnerError(AetherDeployError):
-    """An artifact that cannot be run here, or was asked for a shape that it has not."""
+    """An artifact that cannot be run here, or not with the given shape."""
 
 
 class OutOfMemoryError(RunnerError):

@@ -43,24 +43,24 @@ __all__ = ["command"]
     default=["fp32"],
     help="Repeatable.",
 )
-@click.option("--io", type=click.Choice(list(IO)), default="fp32", help="Both ends of half-precision files.")
+@click.option("--io", type=click.Choice(list(IO)), default="fp32", help="Input and output of half-precision files.")
 @click.option(
     "--islands",
     type=click.Choice([*POLICIES, AUTO]),
     default="default",
-    help="What stays in fp32 in half-precision files; default is norms and tail, auto the first that passes.",
+    help="What stays fp32 in half-precision files; default is norms and tail, auto the first choice that passes.",
 )
 @click.option("--ffn", type=click.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
 @click.option(
     "--opset",
     type=click.IntRange(OPSETS.start, OPSETS.stop - 1),
-    help="Of ONNX; below 20 GELU becomes five operators. 20 by default, 22 for bf16.",
+    help="ONNX opset; below 20, GELU becomes five operators. 20 by default, 22 for bf16.",
     show_default=False,
 )
 @click.option(
     "--static",
     type=cli.ShapeType(),
-    help="A fixed input shape, as in 1x3x256x256; dynamic by default.",
+    help="A fixed input shape, such as 1x3x256x256; dynamic by default.",
     show_default=False,
 )
 @engine_options.engine_options(cli.ShapeType())
@@ -103,9 +103,9 @@ def command(
 ) -> None:
     """Exports MODEL, a checkpoint as neosr trained it (fused on the way) or a fused one.
 
-    Each file is reloaded from disk and compared with the network as it was trained; one that differs
-    is not left behind. An engine keeps the ONNX file that it was built from beside it; where no GPU
-    for it is here, that file is what was proved.
+    Each file is reloaded from disk and compared with the network as it was trained; one that differs is deleted. The
+    ONNX file that an engine was built from is kept beside it; without a GPU for the engine, that file is what was
+    proved.
     """
     with cli.progress("export"):
         from aether_deploy.artifacts.model import ExportOptions
@@ -174,7 +174,7 @@ def _show_artifact(artifact: Artifact, out: Console) -> None:
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:
-    """Islands, weights and activations of a half-precision file, in a line each."""
+    """Prints the islands, weights and activations of a half-precision file, a line each."""
     from aether_deploy.artifacts.onnx_proof import describe_step
 
     if not manifest.fp32_islands or manifest.engine:

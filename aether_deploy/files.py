@@ -1,4 +1,4 @@
-"""Reading options files and hashes; writing so that nothing half-written or unproved is seen under its name."""
+"""Reads options files and hashes; writes so that no file under its final name is ever half-written or unproved."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>\d+)(?P<suffix>\.\w+)?")
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path in the target's folder; becomes the target if the block ends well, else is deleted.
+    """A temporary path in the target's folder; it becomes the target if the block succeeds, else it is deleted.
 
-    The block writes the file, reloads it and proves it. What a killed process left of the same target goes too.
+    The block writes, reloads and proves the file. Leftovers of killed processes for the same target are deleted too.
 
     Raises:
         AetherDeployError: the folder cannot be made or written.
@@ -47,9 +47,9 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Path]:
-    """A hidden folder in another, to make files in that `publish` moves out together; deleted with what is left in it.
+    """A hidden folder inside another, for files that `publish` moves out together; deleted with what is left in it.
 
-    What killed processes left of such folders goes too.
+    Such folders left by killed processes are deleted too.
 
     Raises:
         AetherDeployError: the folder cannot be made or written.
@@ -72,11 +72,11 @@ def staging(folder: Path) -> Iterator[Path]:
 def publish(staged: Path, folder: Path) -> None:
     """Moves every file of a staging folder into place, manifests first.
 
-    At each moment an artifact is whole and beside its own manifest, or it is not there: what was there before goes
-    first, and so does a manifest that no new one replaces.
+    At every moment an artifact is whole and beside its own manifest, or absent: old artifacts are deleted first, and so
+    are old manifests that no new one replaces.
 
     Raises:
-        AetherDeployError: something that is no file is in the way.
+        AetherDeployError: something in the way cannot be replaced, such as a folder.
     """
     files = sorted(staged.iterdir(), key=lambda path: (path.suffix != ".json", path.name))
     try:
@@ -94,7 +94,7 @@ def publish(staged: Path, folder: Path) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file has the name of a temporary one of `replacing`."""
+    """Whether a file has the name of a temporary file of `replacing`."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -114,10 +114,10 @@ def _alive(pid: int) -> bool:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """An options file.
+    """Reads an options file.
 
     Raises:
-        ConfigError: not there, or no TOML.
+        ConfigError: the file cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -129,7 +129,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def require_free(target: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Raises AetherDeployError if a target is one of the inputs, or is there and may not be replaced."""
+    """Raises AetherDeployError if a target is one of the inputs, or exists and may not be replaced."""
     if target.resolve() in [path.resolve() for path in inputs]:
         raise AetherDeployError(f"{target} is an input itself; choose another --output")
     if target.exists() and not overwrite:

@@ -17,7 +17,7 @@ __all__ = ["command"]
 @cli.checkpoint_options
 @cli.json_option
 def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
-    """Says what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file, or a TensorRT engine."""
+    """Shows what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file or a TensorRT engine."""
     with cli.progress("inspect"):
         from aether_deploy.artifacts.inspection import inspect_file
 
@@ -30,7 +30,7 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
             shown = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
             out.print(f"{key:12} {shown}", markup=False)
     row = format_of(Path(found["file"]))
-    assert row is not None  # it was inspected as one
+    assert row is not None  # it has just been inspected
     onward, *rest = row.next
     cli.next_command("python", "-m", f"aether_deploy.{onward}", file, *rest, as_json=as_json)
 

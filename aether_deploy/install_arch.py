@@ -1,6 +1,6 @@
-"""The network's file into a neosr, for training there: installed whole or not at all, and taken out again.
+"""`install-arch`: puts the network's file into a neosr for training there, or removes it again.
 
-A validation needs none of this (`neosr_run` injects the network); a training with neosr's own train.py does.
+Validation does not need this (`neosr_run` injects the network); training with neosr's own train.py does.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ type = "aether_medium"   # or aether_small, aether_large, aether
 
 @click.command(cls=cli.Command)
 @click.argument("neosr_root", required=False, type=click.Path(path_type=Path))
-@click.option("--uninstall", "remove", is_flag=True, help="Take the file out again.")
+@click.option("--uninstall", "remove", is_flag=True, help="Remove the file again.")
 @cli.json_option
 def command(neosr_root: Path | None, remove: bool, as_json: bool) -> None:
     """Put the AetherNet architecture into the neosr at NEOSR_ROOT, for training there.
 
-    NEOSR_ROOT is a checkout, or the folder that an installed neosr is in; by default the neosr of this
-    environment. A file that is not ours is never touched.
+    NEOSR_ROOT is a checkout, or the folder of an installed neosr; by default the neosr of this environment. A file that
+    is not ours is never touched.
     """
     archs = find_archs(neosr_root)
     changed = uninstall(archs) if remove else install(archs)

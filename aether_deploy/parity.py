@@ -20,19 +20,19 @@ __all__ = ["command"]
     type=click.Choice(["auto", *TOLERANCES]),
     default="auto",
     show_default=True,
-    help="Row of the tolerance table; auto takes that of the least precise of both.",
+    help="Row of the tolerance table; auto takes that of the less precise file.",
 )
 @click.option(
     "--device",
     type=cli.DEVICE,
-    help="On which both run; by default the CPU, where half precision is executed as its types say, and an engine's "
-    "own GPU.",
+    help="Where both run; by default the CPU, where half precision is executed as its types say, and for an engine "
+    "its own GPU.",
 )
 @cli.images_option
 @cli.trust_option
 @cli.json_option
 def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
-    """Compares two artifacts or checkpoints, A being the reference."""
+    """Compares two artifacts or checkpoints; A is the reference."""
     cli.without_tf32()
     with cli.progress("parity"):
         from aether_deploy.artifacts.comparing import compare

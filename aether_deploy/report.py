@@ -1,4 +1,4 @@
-"""`python -m aether_deploy.report`: one HTML file that shows that an artifact is the network as it was trained."""
+"""`python -m aether_deploy.report`: one HTML file that shows whether an artifact is the network as it was trained."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = [
     "--benchmark",
     type=click.Path(path_type=Path),
     metavar="JSON",
-    help="What `benchmark --json` printed, to show as bars.",
+    help="The output of `benchmark --json`, to show as bars.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @cli.device_option
 @cli.trust_option
 @cli.json_option
@@ -51,9 +51,9 @@ def command(
 ) -> None:
     """Writes one HTML file, with pictures, that shows whether MODEL is the network of AGAINST.
 
-    MODEL is any artifact; AGAINST the checkpoint that it came from, or any other artifact, and runs on the CPU. Without
-    AGAINST nothing is compared: the page shows the proof that the manifest records, and says so. Ends with 3 if the
-    comparison fails; the page is written all the same and says so first.
+    MODEL is any artifact; AGAINST is the checkpoint that it came from, or any other artifact, and runs on the CPU.
+    Without AGAINST nothing is compared: the page shows the proof that the manifest records, and says so. Exits with 3
+    if the comparison fails; the page is still written and says so first.
     """
     name = f"{model.resolve().name}.html"
     target = output or model.parent / name
@@ -92,7 +92,7 @@ def _summary(facts: Facts, target: Path) -> str:
 
 
 def _next(facts: Facts, model: Path, output: Path | None) -> list[Any]:
-    """The comparison, where none was made; else what the file is for."""
+    """The comparison, if none was made; else a use of the file."""
     if not facts.runner:
         return ["python", "-m", "aether_deploy.doctor"]
     if facts.parity is not None:

@@ -1,4 +1,4 @@
-"""`train`: neosr's own training with our network injected, also on a machine without a GPU."""
+"""`train`: neosr's own training with our network injected, even on a machine without a GPU."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["command"]
 @click.command(cls=cli.Command)
 @click.argument("options", type=click.Path(path_type=Path))
 @click.option("--neosr", "checkout", type=click.Path(path_type=Path), metavar="PATH", help="A neosr checkout.")
-@click.option("--neosr-python", default=sys.executable, metavar="EXE", show_default="this one", help="Python of neosr.")
-@click.option("--resume", is_flag=True, help="Go on from the newest training state (a checkout only).")
+@click.option("--neosr-python", default=sys.executable, metavar="EXE", show_default="this one", help="neosr's Python.")
+@click.option("--resume", is_flag=True, help="Continue from the newest training state (checkout only).")
 @cli.json_option
 def command(options: Path, checkout: Path | None, neosr_python: str, resume: bool, as_json: bool) -> None:
     """Train with the neosr options file OPTIONS, in neosr itself; nothing is installed there.
 
-    The installed package writes below ./experiments, a checkout below its own folder. Without a GPU the CPU
-    stands in for CUDA, in float32: for small networks and trials.
+    The installed package writes below ./experiments, a checkout below its own folder. Without a GPU the CPU stands in
+    for CUDA, in float32: enough for small networks and trials.
     """
     from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError
     from aether_deploy.neosr_run.training import train

@@ -1,4 +1,4 @@
-"""`python -m aether_deploy.upscale`: a picture, a folder of them or a video through any artifact of the pipeline."""
+"""`python -m aether_deploy.upscale`: runs a picture, a folder of pictures or a video through any artifact."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "command"]
 
 
-# As `pictures.images` and `pictures.video` have them; here so that `--help` imports neither.
+# As in `pictures.images`; repeated here so that `--help` does not import it.
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
 
 
 class _AutoOr(click.ParamType[int | str]):
-    """A whole number of at least `least`, or one of some words."""
+    """A whole number of at least `least`, or one of the given words."""
 
     name = "number"
 
@@ -54,27 +54,27 @@ class _AutoOr(click.ParamType[int | str]):
     show_default=False,
 )
 @click.option(
-    "--tile", type=_AutoOr("auto", least=16), default="auto", help="Largest side of a tile; auto fits memory."
+    "--tile", type=_AutoOr("auto", least=16), default="auto", help="Largest side of a tile; auto fits the memory."
 )
 @click.option(
     "--overlap",
     type=_AutoOr("auto", "exact", least=0),
     default="auto",
-    help="Pixels not used at a tile's edges: auto measures them on this network, exact is as if untiled.",
+    help="Pixels not used at a tile's edges; auto measures them on this network, exact matches untiled output.",
 )
 @click.option("--batch", type=click.IntRange(1), default=1, help="Tiles in one run.")
 @cli.device_option
-@click.option("--threads", type=click.IntRange(1), help="Of the CPU; one a core by default.", show_default=False)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; one per core by default.", show_default=False)
 @click.option(
     "--format",
     "suffix",
     type=click.Choice(FORMATS),
-    help="Of a folder's results; as each picture by default.",
+    help="Format of a folder's results; that of each picture by default.",
     show_default=False,
 )
 @click.option("--codec", help="Video encoder of FFmpeg; libx264 by default, libvpx-vp9 for .webm.", show_default=False)
 @click.option("--crf", type=click.IntRange(0, 63), default=16, help="Video quality; lower is better and larger.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @cli.trust_option
 @cli.json_option
 def command(
@@ -95,9 +95,8 @@ def command(
 ) -> None:
     """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
 
-    A folder keeps its tree; what is done is skipped, so the same command goes on after an interruption, as it does for
-    a video. A picture that was edited since is done again. Another model or overlap needs another --output, or
-    --overwrite.
+    A folder keeps its tree. Finished pictures are skipped, so the same command resumes after an interruption, as for a
+    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite.
     """
     with cli.progress("upscale"):
         from aether_deploy.artifacts.opening import open_artifact

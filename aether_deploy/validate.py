@@ -1,4 +1,4 @@
-"""`validate`: neosr's own test run of the fused network, against the unfused one as it was trained."""
+"""`validate`: neosr's own test run of the fused network against the unfused one as it was trained."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ __all__ = ["command"]
 @click.option("--gt", type=click.Path(path_type=Path), metavar="DIR", help="Ground truth with the same file names.")
 @click.option("--opt", type=click.Path(path_type=Path), metavar="TOML", help="Your own neosr test options.")
 @click.option("--neosr", "checkout", type=click.Path(path_type=Path), metavar="PATH", help="A neosr checkout.")
-@click.option("--neosr-python", default=sys.executable, metavar="EXE", show_default="this one", help="Python of neosr.")
-@click.option("--img-range", type=float, metavar="X", help="If the network was trained with another than 1.0.")
+@click.option("--neosr-python", default=sys.executable, metavar="EXE", show_default="this one", help="neosr's Python.")
+@click.option("--img-range", type=float, metavar="X", help="The network's img_range, if it was not trained with 1.0.")
 @click.option(
     "-o",
     "--output",
@@ -53,10 +53,10 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Let neosr itself run FUSED and UNFUSED, and compare what both networks put out.
+    """Let neosr itself run FUSED and UNFUSED, and compare the outputs of both networks.
 
-    Nothing is installed or copied into neosr. PSNR and SSIM are computed here; what neosr prints is shown
-    as neosr's. Ends with 3 if the networks differ.
+    Nothing is installed or copied into neosr. PSNR and SSIM are computed here; what neosr prints is shown as neosr's.
+    Exits with 3 if the networks differ.
     """
     if images is None and opt is None:
         raise ConfigError("no images: give --images DIR, or --opt TOML with datasets of its own")

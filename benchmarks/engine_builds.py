@@ -2,7 +2,7 @@
 
     python -m benchmarks.engine_builds
 
-Random weights, the default profile of each; prints a Markdown table.
+Random weights, each with its default profile; prints a Markdown table.
 """
 
 from __future__ import annotations

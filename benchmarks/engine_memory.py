@@ -1,7 +1,7 @@
-"""What activations of an engine need, bisected without a GPU, beside what `memory.activation_bytes` says.
+"""The memory that an engine's activations need, bisected without a GPU, beside the estimate of `activation_bytes`.
 
-A build fails if its workspace is below what the largest shape needs, so the smallest workspace that builds is
-that need. TensorRT-RTX only; each row takes about half a minute.
+A build fails if its workspace is smaller than the largest shape needs, so the smallest workspace that builds is that
+need. TensorRT-RTX only; each row takes about half a minute.
 
     python -m benchmarks.engine_memory [--json]
 """
@@ -30,8 +30,8 @@ from aether_deploy.precisions.variant import Variant
 SHAPE = (1, 3, 256, 256)
 PRECISION = 0.005
 
-# D, blocks of a stage, ratio and kernel of the presets with fewer blocks, which does not change the need, and of
-# networks around them.
+# The presets with fewer blocks, which does not change the need, and networks of similar D, blocks per stage, ratio and
+# kernel.
 NETWORKS: tuple[dict[str, Any], ...] = (
     {"embed_dim": 32, "depths": (2, 2), "scale": 2},
     {"embed_dim": 96, "depths": (4, 4, 4, 4), "scale": 2},
@@ -48,7 +48,7 @@ FORMS = (("fp32", "sm86"), ("fp16", "sm86"), ("fp32", "sm75"), ("fp16", "sm75"))
 
 
 def rows() -> Iterator[dict[str, Any]]:
-    """One for each network, precision and target."""
+    """A row for each network, precision and target."""
     with tempfile.TemporaryDirectory() as folder:
         for options in NETWORKS:
             network = arch.AetherNet(fused_init=True, **options).eval()
@@ -88,7 +88,7 @@ def _bisect(folder: Path, variant: Variant, gpu: str) -> int:
 
 
 def main() -> None:
-    """Prints a row as soon as it is measured."""
+    """Prints each row as soon as it is measured."""
     for row in rows():
         if "--json" in sys.argv[1:]:
             print(json.dumps(row), flush=True)

@@ -1,4 +1,4 @@
-"""Other ways to write the same network as ONNX, to be measured against ours; no product uses them."""
+"""Other ways to write the same network as ONNX, to measure against ours; no shipped file uses them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def flat_ffn(model: ir.Model) -> ir.Model:
 
 
 def norm_of_reductions(model: ir.Model) -> ir.Model:
-    """Each block's LayerNormalization as mean, difference and root, its scale and shift inside the FFN's weights."""
+    """Each block's LayerNormalization as mean, difference and root, scale and shift folded into the FFN's weights."""
     model = model.clone()
     graph = model.graph
     last_axis = new_constant(graph, "last_axis", np.array([-1], np.int64))
@@ -100,7 +100,7 @@ def norm_of_reductions(model: ir.Model) -> ir.Model:
 
 
 def tanh_gelu(model: ir.Model) -> ir.Model:
-    """GELU by its usual approximation."""
+    """GELU by its usual approximation, with tanh."""
     model = model.clone()
     for node in model.graph:
         if node.op_type == "Gelu":

@@ -1,10 +1,10 @@
-"""What each islands policy costs and gives, on a checkpoint: error, size, casts, headroom.
+"""What each islands policy costs and gains on a checkpoint: error, size, casts, headroom.
 
     python -m benchmarks.islands                       # the packaged sample
     python -m benchmarks.islands net_g_latest.pth --images my_photos
 
-Each row is a file, reloaded from disk and run by the faithful executor; it gates nothing. Prints a Markdown
-table and writes benchmarks/results/islands.json.
+Each row is a file, reloaded from disk and run with every result rounded as its types say; nothing is rejected. Prints a
+Markdown table and writes benchmarks/results/islands.json.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main(checkpoint: Path, images: Path | None) -> None:
 
 
 def measure(variant: Variant, path: Path, casts: int, reference: Reference, photos: set[str]) -> dict[str, Any]:
-    """One file's figures: on photos, and the worst over all cases."""
+    """The figures of one file: on photos, and the worst over all cases."""
     with RoundedRunner(path, ranges=True) as runner:
         report = verify(reference, runner.run, variant.precision)
     on_photos = [result.figures for result in report.results if result.case.rpartition(" ")[0] in photos]
@@ -88,7 +88,7 @@ def measure(variant: Variant, path: Path, casts: int, reference: Reference, phot
 
 
 def describe(variant: Variant) -> str:
-    """Precision, islands, and what differs from the default."""
+    """Precision, islands, and what differs from the defaults."""
     islands = f", islands {variant.islands}" if variant.row.rounds else ""
     ends = ", fp16 ends" if variant.io == "fp16" else ""
     ffn = ", FFN as 1x1 convolutions" if variant.ffn == "conv1x1" else ""

@@ -1,4 +1,4 @@
-"""What a measurement was made on; without it a number says nothing."""
+"""The machine that a measurement was made on; without it a number says nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aether_deploy.proof.manifest import tool_versions, utc_now
 
 
 def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPU, versions and the time; no host name."""
+    """Processor, cores, memory in GiB, GPU, versions and the time; no host name."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
     return {

@@ -1,4 +1,4 @@
-"""Checkpoints to measure on: the packaged sample, and stand-ins for what nobody trained here."""
+"""Checkpoints to measure on: the packaged sample, and random stand-ins for networks that were not trained here."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ NETWORKS = ("sample", "aether_small", "aether_medium", "aether_large")
 
 
 def checkpoint_file(network: str, folder: Path, *, scale: int = 2) -> Path:
-    """The sample's file, or a random variant's, written to the folder."""
+    """The sample's file, or that of a random variant, written to the folder."""
     return SAMPLE if network == "sample" else random_checkpoint(network, folder / f"{network}.pth", scale=scale)
 
 
 def random_checkpoint(variant: str, path: Path, *, scale: int = 2) -> Path:
     """Writes an unfused network with every parameter random.
 
-    Each block adds a tenth to the residual stream, and the output stays near [0, 1] as a trained one's does:
-    half precision errs with the size of the values.
+    Each block adds a tenth to the residual stream, and the output stays near [0, 1], like a trained network's: the
+    errors of half precision grow with the values.
     """
     generator = torch.Generator().manual_seed(0)
     network = getattr(arch, variant)(scale=scale)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.onnx_variations --network aether_small --size 128
 
-Times are CPU seconds of the process, all threads together, the least of all rounds: on a shared machine that moves less
-than the clock does. Prints a Markdown table and writes benchmarks/results/onnx_variations_<network>.json.
+Times are CPU seconds of the process, all threads together, the least of all rounds: on a shared machine these vary less
+than wall-clock time. Prints a Markdown table and writes benchmarks/results/onnx_variations_<network>.json.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from benchmarks.networks import NETWORKS, checkpoint_file
 RESULTS = Path(__file__).parent / "results"
 Session = Callable[[ort.SessionOptions], None]
 OURS = "ours"
-# What those variations start from that change layers which are not there any more after folding.
+# The graph that variations start from if they change layers that folding removes.
 UNFOLDED = "norms not folded (¹)"
 
 
 def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Session]]:
-    """Name -> file and what to set on the session."""
+    """Name -> (file, function that sets the session's options)."""
     checkpoint = load_checkpoint(checkpoint_path)
     network, spec = fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused()
     exported, ours = export_onnx(network, spec), fp32_model(network, spec, Variant())
@@ -86,7 +86,7 @@ def variations(checkpoint_path: Path, folder: Path) -> dict[str, tuple[Path, Ses
 
 
 def as_ours(options: ort.SessionOptions) -> None:
-    """As `OnnxRunner` sets it."""
+    """Sets the options as `OnnxRunner` does."""
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
@@ -133,7 +133,7 @@ def main(network: str, size: int, rounds: int, threads: int) -> None:
     clock: dict[str, list[float]] = {key: [] for key in sessions}
     for _ in range(rounds):
         for key, session in sessions.items():
-            # What the session before still spins must not be counted here.
+            # The previous session's spinning must not be counted here.
             time.sleep(0.05)
             began, began_cpu = time.perf_counter(), time.process_time()
             session.run(None, {"input": lr})

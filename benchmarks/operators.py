@@ -1,9 +1,9 @@
-"""Where our ONNX spends its time on the CPU, operator by operator, as ONNX Runtime's own profiler has it.
+"""Where our ONNX spends its time on the CPU, operator by operator, according to ONNX Runtime's own profiler.
 
     python -m benchmarks.operators --network aether_small --size 256
 
 Prints a Markdown table and writes benchmarks/results/operators_<network>.json. The operators are those of the graph
-that ONNX Runtime has made of ours: ReorderInput and ReorderOutput change to and from its layout for convolutions.
+that ONNX Runtime makes of ours: ReorderInput and ReorderOutput convert to and from its layout for convolutions.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main(network: str, size: int, rounds: int) -> None:
 
 
 def profile(checkpoint_path: Path, folder: Path, size: int, rounds: int) -> list[dict[str, Any]]:
-    """ONNX Runtime's events, of two runs to warm up and `rounds` more."""
+    """ONNX Runtime's events from two warm-up runs and `rounds` more."""
     checkpoint = load_checkpoint(checkpoint_path)
     path = folder / "ours.onnx"
     save_onnx(
@@ -89,7 +89,7 @@ def _shapes(arguments: dict[str, Any], end: str) -> list[list[int]]:
 
 
 def _kind(arguments: dict[str, Any]) -> str:
-    """The operator's type, and for convolutions which of them."""
+    """The operator's type; for convolutions also their kernel, and whether they are depthwise."""
     op: str = arguments["op_name"]
     if op != "Conv":
         return op
@@ -98,17 +98,17 @@ def _kind(arguments: dict[str, Any]) -> str:
 
 
 def _operations(arguments: dict[str, Any]) -> int:
-    """FLOPs of a product or a convolution as it is computed, padding of channels included; 0 of others."""
+    """FLOP of a product or a convolution as computed, including padded channels; 0 for other operators."""
     if arguments["op_name"] not in ("MatMul", "Conv"):
         return 0
     inputs, (output,) = _shapes(arguments, "input"), _shapes(arguments, "output")
-    # A product's weights were packed ahead, and are no input any more.
+    # A product's weights were packed ahead and are no longer an input.
     terms = inputs[0][-1] if arguments["op_name"] == "MatMul" else math.prod(inputs[1][1:])
     return 2 * math.prod(output) * terms
 
 
 def as_markdown(rows: list[dict[str, Any]], total: float) -> str:
-    """Operators above half a percent."""
+    """The table of operators that take more than half a percent."""
     lines = ["| operator | count | ms | share | GFLOP/s |", "|---|---|---|---|---|"]
     for row in rows:
         if row["share"] > 0.005:

@@ -1,4 +1,4 @@
-"""What the pipeline costs: seconds of each step, errors, and peak memory, each network in a process of its own.
+"""What the pipeline costs: seconds per step, errors, and peak memory, with each network in a process of its own.
 
     python -m benchmarks.pipeline                   # the sample, and small, medium and large with random weights
     python -m benchmarks.pipeline --precision fp16
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--precision", default="fp32", type=click.Choice(["fp32", "fp16"]))
 @click.option("--child", is_flag=True, hidden=True)
 def main(networks: tuple[str, ...], precision: str, child: bool) -> None:
-    """Measures fuse, export and proof of each network."""
+    """Measures fusing, exporting and proving each network."""
     if child:
         print(json.dumps(measure(networks[0], precision)))
         return
@@ -50,7 +50,7 @@ def main(networks: tuple[str, ...], precision: str, child: bool) -> None:
 
 
 def measure(network: str, precision: str) -> dict[str, Any]:
-    """The steps of `fuse` and `export`, one after another, as the commands take them."""
+    """The steps of `fuse` and `export`, one after another, as in the commands."""
     from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
     from aether_deploy.artifacts.formats import FORMATS
     from aether_deploy.artifacts.model import ExportOptions, Source

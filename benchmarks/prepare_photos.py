@@ -2,9 +2,9 @@
 
     python -m benchmarks.prepare_photos photos
 
-downloads the packages below with apt-get (a Debian or Ubuntu machine), unpacks them without installing,
-and writes `<folder>/gt/*.png` (256x256) and `<folder>/lq/*.png` (128x128, antialiased bicubic of the GT).
-No photo is committed; licences and authors stand in aether_deploy/samples/README.md.
+downloads the packages below with apt-get (on Debian or Ubuntu), unpacks them without installing, and writes
+`<folder>/gt/*.png` (256x256) and `<folder>/lq/*.png` (128x128, antialiased bicubic of the GT). No photo is committed;
+authors and licences are in aether_deploy/samples/README.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 import numpy as np
 from PIL import Image
 
-# package -> the photographs in it; its drawings and gradients teach a photo network nothing.
+# Package -> the photographs to use; its drawings and gradients teach a photo network nothing.
 PHOTOS = {
     "lomiri-wallpapers-16.04": (
         "aitzgorri_by_Aitzol_Berasategi.jpg",
@@ -47,9 +47,9 @@ PHOTOS = {
 }
 TILE = 256
 SCALE = 2
-# Full-size camera JPEGs are soft and carry 8x8 blocks; shrunk to this long side they are sharp and clean.
+# Full-size camera JPEGs are soft and show 8x8 blocks; with the long side shrunk to this they are sharp and clean.
 LONG_SIDE = 1600
-# Mean absolute difference of neighbouring pixels, in 8-bit levels: below it a tile is sky or blur.
+# Mean absolute difference of neighbouring pixels, in 8-bit levels; below this a tile is sky or blur.
 MIN_DETAIL = 1.5
 
 
@@ -75,7 +75,7 @@ def command(folder: Path, downloaded: Path | None) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Fetches the packages' .deb files with apt-get, without installing them."""
+    """Downloads the packages' .deb files with apt-get, without installing them; returns their folder."""
     target = folder / "packages"
     target.mkdir(parents=True, exist_ok=True)
     subprocess.run(["apt-get", "download", *PHOTOS], cwd=target, check=True)

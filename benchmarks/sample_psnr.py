@@ -2,8 +2,8 @@
 
     python -m benchmarks.sample_psnr [MODEL]
 
-Each photo is shrunk by 2 with an antialiased bicubic filter in 8 bits, then enlarged by MODEL (a checkpoint or
-an ONNX file) and by bicubic; PSNR and SSIM over all pixels and channels of the 8-bit results.
+Each photo is shrunk by MODEL's scale (2 for the sample) with an antialiased bicubic filter in 8 bits, then enlarged by
+MODEL (a checkpoint or an ONNX file) and by bicubic; PSNR and SSIM cover all pixels and channels of the 8-bit results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
 @click.command(cls=cli.Command)
 @click.argument("model", default=SAMPLE, type=click.Path(path_type=Path))
 def command(model: Path) -> None:
-    """Print the table in Markdown, as it stands in aether_deploy/samples/README.md."""
+    """Print the Markdown table in aether_deploy/samples/README.md."""
     runner = open_runner(model)
     click.echo("| photo | bicubic dB | MODEL dB | gain dB | bicubic SSIM | MODEL SSIM |".replace("MODEL", model.stem))
     click.echo("|---|---|---|---|---|---|")
@@ -43,7 +43,7 @@ def command(model: Path) -> None:
 
 
 def load(name: str, scale: int) -> Array:
-    """One of scikit-image's photos, (1, 3, H, W) in [0, 1], cut to a multiple of `scale`."""
+    """One of scikit-image's photos, (1, 3, H, W) in [0, 1], cropped to a multiple of `scale`."""
     pixels = getattr(data, name)()
     height, width = (size // scale * scale for size in pixels.shape[:2])
     image = pixels[:height, :width].transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
@@ -51,12 +51,12 @@ def load(name: str, scale: int) -> Array:
 
 
 def to_pixels(image: Array) -> Pixels:
-    """(1, 3, H, W) floats -> (H, W, 3) in 8 bits, as a viewer shows them."""
+    """(1, 3, H, W) floats -> (H, W, 3) uint8, as a viewer shows them."""
     return quantize(image[0]).transpose(1, 2, 0)
 
 
 def row(name: str, values: list[float]) -> str:
-    """A line of the table: values are bicubic's PSNR and SSIM, then the model's."""
+    """A line of the table; `values` are bicubic's PSNR and SSIM, then the model's."""
     gain = values[2] - values[0]
     return f"| {name} | {values[0]:.2f} | {values[2]:.2f} | {gain:+.2f} | {values[1]:.4f} | {values[3]:.4f} |"
 

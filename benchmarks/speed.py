@@ -4,8 +4,8 @@
     python -m benchmarks.speed --network aether_small --device cuda --shape 1x3x720x1280 --shape 1x3x1080x1920
     python -m benchmarks.speed --plot                  # draws what has been measured so far
 
-Writes benchmarks/results/speed_<network>.json, with the device in its name unless that is the CPU, and `shared` with
---beside; prints a Markdown table; the plot needs matplotlib.
+Prints a Markdown table and writes benchmarks/results/speed_<network>.json, with the device in its name unless it is the
+CPU, and `shared` with --beside. The plot needs matplotlib.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ RESULTS = Path(__file__).parent / "results"
 @click.option("--rounds", type=int, default=7)
 @click.option("--device", default="cpu")
 @click.option("--beside", type=int, default=0, help="Busy processes on the same cores, as on a shared machine.")
-@click.option("--plot", is_flag=True, help="Draw the results that are there, and measure nothing.")
+@click.option("--plot", is_flag=True, help="Draw the existing results, and measure nothing.")
 def main(network: str, shapes: tuple[Shape, ...], rounds: int, device: str, beside: int, plot: bool) -> None:
-    """Measures one network, or draws."""
+    """Measures one network, or draws the plot."""
     if plot:
         draw()
         return
     with tempfile.TemporaryDirectory() as folder, _busy(beside):
         path = checkpoint_file(network, Path(folder))
-        # By its command: the processes that it starts import what its own main module does, which is next to nothing
-        # there and PyTorch here, and that would be in the memory of each.
+        # As a command: the processes that it starts import what its main module imports, which is next to nothing there
+        # but PyTorch here, and that would count in the memory of each.
         words = [word for shape in shapes for word in ("--shape", "x".join(map(str, shape)))]
         words += ["--rounds", str(rounds), "--device", device, "--json"]
         command = [sys.executable, "-m", "aether_deploy.benchmark", str(path), *words]
@@ -58,7 +58,7 @@ def main(network: str, shapes: tuple[Shape, ...], rounds: int, device: str, besi
 
 @contextlib.contextmanager
 def _busy(count: int) -> Iterator[None]:
-    """So many processes that compute without end while the block runs."""
+    """Keeps `count` processes computing while the block runs."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -97,7 +97,7 @@ def as_markdown(found: dict[str, Any]) -> str:
 
 
 def draw() -> None:
-    """benchmarks/results/speed.png: how many times faster than eager PyTorch, for each network and size."""
+    """Draws benchmarks/results/speed.png: the speed relative to eager PyTorch, for each network and size."""
     import matplotlib as mpl
 
     mpl.use("Agg")

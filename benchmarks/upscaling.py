@@ -1,9 +1,9 @@
-"""What `upscale` needs: memory and time of one 3840x2160 picture, and how busy a folder keeps the network.
+"""What `upscale` needs: memory and time for one 3840x2160 picture, and how busy a folder keeps the network.
 
     python -m benchmarks.upscaling
 
-The command itself, in a process of its own, on the packaged sample and the packaged photos, mirrored to size. Prints a
-Markdown table and writes benchmarks/results/upscaling.json.
+Runs the command itself, in a process of its own, on the packaged sample and the packaged photos, mirrored to size.
+Prints a Markdown table and writes benchmarks/results/upscaling.json.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from aether_deploy.timing.run import photo_input
 from benchmarks.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
-# Of the pictures in the folder, (height, width).
+# Sizes of the pictures in the folder, (height, width).
 SIZES = ((300, 451), (512, 512), (400, 600), (427, 640), (480, 640))
 
 
 def main() -> None:
-    """Measures both."""
+    """Measures the large picture and the folder."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _command("export", SAMPLE, "-o", folder, "--name", "sample")
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _command(*words: Any) -> dict[str, Any]:
-    """Its JSON's figures, with seconds and peak_rss, in bytes, of its process."""
+    """Runs a command: the figures of its JSON, with its seconds and its peak_rss in bytes."""
     began = time.perf_counter()
     command = [sys.executable, "-m", f"aether_deploy.{words[0]}", *map(str, words[1:]), "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
+# A thread for each of pytest's workers: with as many as there are cores in each, they wait for one another, and what
+# takes seconds alone took a minute. Read by OpenMP when torch is imported, and by the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from aether_deploy.cli.app import main
 from tests.helpers.commands import Ran

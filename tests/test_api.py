@@ -15,6 +15,8 @@ import pytest
 import aether_deploy as ad
 from aether_deploy.samples import PHOTOS, SAMPLE
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))

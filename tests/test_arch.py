@@ -178,7 +178,8 @@ def test_drop_path_is_linear_and_only_while_training() -> None:
 
 def test_loaded_by_us_it_touches_no_neosr() -> None:
     code = (
-        "import sys; import aether_deploy.network;"
+        "import sys; import aether_deploy.network.definition as n;"
+        "assert n.arch.AetherNet.__module__ in sys.modules;"
         "sys.exit(any(name.partition('.')[0] == 'neosr' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -23,6 +23,8 @@ from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import randomize, save, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

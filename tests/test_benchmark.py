@@ -28,6 +28,8 @@ from aether_deploy.timing.run import photo_input
 from tests.helpers.commands import Ran
 from tests.helpers.networks import save, tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("options", [{}, {"scale": 1}, {"scale": 3}, {"scale": 8}, {"fused_init": True}])
 def test_operations_are_those_that_torch_counts(options: dict[str, Any]) -> None:

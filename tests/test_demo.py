@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from aether_deploy.pictures.images import read_image
 from tests.helpers.commands import Ran
+
+pytestmark = pytest.mark.slow
 
 
 def test_demo(tmp_path: Path, call: Callable[..., Ran]) -> None:

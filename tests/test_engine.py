@@ -36,6 +36,8 @@ from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES
 from tests.helpers.graphs import to_half
 from tests.helpers.networks import SAMPLE, calm, save
 
+pytestmark = pytest.mark.slow
+
 RTX = parse_gpus(["sm86,sm89,sm120"])
 NETWORKS = {
     "sample": {"scale": 2, "embed_dim": 32, "depths": (2, 2)},

@@ -37,6 +37,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES, driver, fake_path
 from tests.helpers.networks import calm, save
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Ran]
 
 STEM = "2x_Calm_fp16_trtrtx1.7_sm86+sm89_max64x96"

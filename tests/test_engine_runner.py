@@ -28,6 +28,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, fake_path
 from tests.helpers.networks import calm
 
+pytestmark = pytest.mark.slow
+
 LARGER_PROFILE = Profile((1, 3, 96, 96), (1, 3, 128, 128), (1, 3, 128, 160))
 
 

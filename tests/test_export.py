@@ -33,6 +33,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.files import insert_casts
 from tests.helpers.networks import SAMPLE, save, source_file, tiny
 
+pytestmark = pytest.mark.slow
+
 
 def _ends(model: onnx.ModelProto) -> dict[str, list[str | int]]:
     return {

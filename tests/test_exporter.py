@@ -14,6 +14,8 @@ from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.network.aether import Aether, read_spec
 from tests.helpers.networks import tiny
 
+pytestmark = pytest.mark.slow
+
 
 def _nodes(model: ir.Model) -> list[tuple[str, str]]:
     return [(node.op_type, str({name: attr.value for name, attr in node.attributes.items()})) for node in model.graph]

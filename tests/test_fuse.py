@@ -23,6 +23,8 @@ from aether_deploy.proof.manifest import manifest_path, read_manifest
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import save, source_file, tiny
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [(1, 3, 1, 1), (2, 3, 9, 14), (1, 3, 17, 5)]
 
 

@@ -35,6 +35,8 @@ from aether_deploy.proof.tolerances import TOLERANCES
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import SAMPLE, save, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -116,6 +116,7 @@ def test_the_installed_neosr_is_found_without_importing_it() -> None:
     assert "neosr" not in sys.modules
 
 
+@pytest.mark.slow
 def test_the_installed_file_works_in_neosr(tmp_path: Path) -> None:
     """neosr's own scan registers it, and fused weights of a list-valued configuration are taken."""
     script = """

@@ -18,6 +18,8 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny
 
+pytestmark = pytest.mark.slow
+
 Edit = Callable[[str], str]
 
 

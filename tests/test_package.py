@@ -17,6 +17,8 @@ import aether_deploy
 from aether_deploy.cli.app import COMMANDS
 from tests.helpers.networks import save, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

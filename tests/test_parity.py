@@ -33,6 +33,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.files import insert_casts
 from tests.helpers.networks import calm, randomize, save, tiny
 
+pytestmark = pytest.mark.slow
+
 GRAY = np.full((1, 3, 4, 6), 0.5, np.float32)
 
 
@@ -234,7 +236,7 @@ def test_the_command_refuses_another_scale(tmp_path: Path, call: Callable[..., R
 def test_photos_of_the_users_own(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:
     ran = call("fuse", checkpoint_file, "--images", tmp_path / "nowhere")
     assert ran.code == 1
-    assert "no folder" in error_line(ran)
+    assert "not a folder; give one that holds pictures" in error_line(ran)
     (tmp_path / "photos").mkdir()
     ran = call("fuse", checkpoint_file, "--images", tmp_path / "photos")
     assert "no picture in it" in error_line(ran)

@@ -25,6 +25,8 @@ from aether_deploy.runners.pytorch import TorchRunner
 from aether_deploy.samples import PHOTOS
 from tests.helpers.networks import SAMPLE
 
+pytestmark = pytest.mark.slow
+
 # VapourSynth keeps a core for the process, so each run has one of its own.
 _SCRIPT = """
 import json, sys

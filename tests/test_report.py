@@ -32,6 +32,8 @@ from tests.helpers.engines import SMALL_PROFILE, fake_path
 from tests.helpers.networks import calm, save, tiny
 from tests.helpers.pages import Page, assert_sound
 
+pytestmark = pytest.mark.slow
+
 Call = Callable[..., Ran]
 
 FP32, FP16 = "2x_Calm_fp32_op20.onnx", "2x_Calm_fp16_op20.onnx"
@@ -240,9 +242,9 @@ def test_what_is_not_what_the_manifest_describes(folder: Path, call: Call) -> No
 
 def test_known_errors_leave_no_page(folder: Path, call: Call) -> None:
     for words, said in (
-        ([folder / "none.onnx"], "cannot be read as ONNX"),
+        ([folder / "none.onnx"], "none.onnx: cannot be read (No such file or directory); check the path"),
         ([folder / FP32, save(tiny(scale=3), folder / "x3.pth")], "two files of one network"),
-        ([folder / FP32, "--images", folder / "nowhere"], "no folder"),
+        ([folder / FP32, "--images", folder / "nowhere"], "not a folder; give one that holds pictures"),
         ([folder / FP32, "--benchmark", folder / "none.json"], "cannot be read"),
     ):
         ran = call("report", *words, "-o", folder / "r.html")

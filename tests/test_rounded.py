@@ -30,6 +30,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.graphs import tiny_graph, to_half, with_ffn, with_weight
 from tests.helpers.networks import SAMPLE, save, tiny
 
+pytestmark = pytest.mark.slow
+
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 # Bits of the mantissa behind the point.

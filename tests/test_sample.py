@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.pictures.quality import psnr
 from aether_deploy.pictures.sizes import bicubic
 from benchmarks import sample_psnr
+
+pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[1] / "export_configs" / "train_sample_x2.toml"
 

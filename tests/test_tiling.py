@@ -27,6 +27,8 @@ from aether_deploy.runners.pytorch import TorchRunner
 from tests.helpers.networks import SAMPLE, tiny
 from tests.helpers.runners import Identity
 
+pytestmark = pytest.mark.slow
+
 PHOTOS = SAMPLE.parent / "photos"
 
 

@@ -15,6 +15,8 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).parents[1] / "export_configs"
 TRAINING = sorted(path.stem for path in CONFIGS.glob("train_*.toml"))
 

@@ -26,6 +26,8 @@ from aether_deploy.runners.rounded import RoundedRunner
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import calm, save, tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

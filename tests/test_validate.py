@@ -22,6 +22,8 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, Tensor]
 Call = Callable[..., Ran]
 

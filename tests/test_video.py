@@ -29,6 +29,8 @@ from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.runners import Identity
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 NTSC = Fraction(24000, 1001)
 
@@ -358,7 +360,8 @@ class TestResume:
         source = make_video(tmp_path / "in.mkv", frames=24, size=(96, 120))
         code = (
             "import sys; from pathlib import Path; import torch; torch.set_num_threads(1)\n"
-            "from aether_deploy.runners import open_runner; from aether_deploy.pictures.upscaling import Upscaler\n"
+            "from aether_deploy.artifacts.opening import open_runner\n"
+            "from aether_deploy.pictures.upscaling import Upscaler\n"
             "from aether_deploy.pictures.video import *\n"
             "print(upscale_video(Upscaler(open_runner(Path(sys.argv[1]))), Path(sys.argv[2]), Path(sys.argv[3]),\n"
             "                    VideoOptions(part=4)).resumed)\n"

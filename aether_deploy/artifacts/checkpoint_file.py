@@ -1,4 +1,4 @@
-"""The checkpoint: opened and described as it is, and fused: written, reloaded from disk and proved."""
+"""The checkpoint as a format: opened and described; fused, written, reloaded from disk and proved."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class FuseResult:
     Attributes:
         output: the fused checkpoint.
         checkpoint: what it was made from.
-        already_fused: the output is a copy of a checkpoint that was fused before.
-        exact: the fused file in float64 against the unfused network in float64.
-        report: the fused file in float32 against the unfused network in float32.
+        already_fused: whether the output is a copy of a checkpoint that was fused already.
+        exact: the fused file against the unfused network, both in float64; None for a copy.
+        report: the fused file against the unfused network, both in float32; None for a copy.
     """
 
     output: Path
@@ -64,13 +64,13 @@ def fuse_checkpoint(
     """Fuses, writes, reloads from disk, and proves that file against the unfused network.
 
     Args:
-        checkpoint: as trained, or its path; of a fused one the file is copied as it is.
-        output: .pth or .safetensors; `2x_Name_fused.pth` beside the input by default.
-        images: photos for the parity cases, the packaged ones by default.
+        checkpoint: as trained, or its path; a fused one is only copied.
+        output: .pth or .safetensors; by default `2x_Name_fused.pth` beside the input.
+        images: folder of photos for the parity cases; by default the packaged ones.
     Raises:
         CheckpointError: a path that cannot be read as a checkpoint.
         ParityError: the file is not the network as it was trained; nothing is left behind.
-        ReparameterizationError: the output would replace the input, or branches that are not one convolution.
+        ReparameterizationError: the output would replace the input, or the branches are not one convolution.
     """
     from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
     from aether_deploy.proof.exactness import require_exact
@@ -111,7 +111,7 @@ def fuse_checkpoint(
 
 
 def _save(state_dict: dict[str, Tensor], path: Path) -> None:
-    """As neosr wraps it: `params` in a .pth; bare in .safetensors, which has no nesting."""
+    """Writes weights as neosr does: below `params` in a .pth; bare in .safetensors, which has no nesting."""
     if path.suffix == ".safetensors":
         from safetensors.torch import save_file
 
@@ -119,12 +119,12 @@ def _save(state_dict: dict[str, Tensor], path: Path) -> None:
         return
     import torch
 
-    with path.open("wb") as file:  # by a path, torch writes the path's name into the file
+    with path.open("wb") as file:  # given a path, torch would write its name into the file
         torch.save({"params": state_dict}, file)
 
 
 def _copy(checkpoint: Checkpoint, output: Path) -> None:
-    """A copy, with its manifest if there is one that is true of it; one that was beside the output goes."""
+    """Copies the file, with its manifest if that describes it; an old manifest beside the output is removed."""
     if output.resolve() == checkpoint.path.resolve():
         return
     with staging(output.parent) as folder:
@@ -140,7 +140,12 @@ def _copy(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
-    """In eager PyTorch."""
+    """Opens the checkpoint in eager PyTorch.
+
+    Raises:
+        RunnerError: `device` is `tensorrt`, or a GPU that PyTorch does not see.
+        CheckpointError: see `load_checkpoint`.
+    """
     from aether_deploy.network.checkpoint import load_checkpoint
     from aether_deploy.runners.pytorch import TorchRunner, torch_device
 
@@ -151,7 +156,7 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
-    """What the weights show.
+    """What the weights show: network, parameters, key and dtype.
 
     Raises:
         CheckpointError, ConfigError: see `load_checkpoint`.
@@ -169,7 +174,7 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def findings(row: Format) -> Sequence[Finding]:
-    """PyTorch, and the device that it sees."""
+    """PyTorch's version, and the device that it sees."""
     logger.info("PyTorch")
     import torch
 

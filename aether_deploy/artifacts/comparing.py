@@ -1,4 +1,4 @@
-"""Two files of one network, run on the same inputs."""
+"""Runs two files of one network on the same inputs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def compare(
     device: str | None = None,
     trust: bool = False,
 ) -> Comparison:
-    """Runs both on photos, noise and patterns; a failed parity raises nothing until `require` is called on the result.
+    """Runs both on photos, noise and patterns; a failed parity raises only when `require` is called on the result.
 
-    Half precision is executed as its types say where the CPU runs it.
+    On the CPU, half precision is executed as its types say.
 
     Args:
         a: the reference: any artifact or checkpoint.
         b: the candidate.
-        gate: a row of the tolerance table; `auto` takes that of the less precise of both.
-        images: a folder of photos, the packaged ones by default.
+        gate: a key of `TOLERANCES`; `auto` takes that of the less precise file.
+        images: a folder of photos; by default the packaged ones.
         device: that both run on; see `open_artifact`.
-        trust: open what no manifest vouches for.
+        trust: open files that no manifest vouches for.
     Returns:
-        the report, figures in output units (1.0 is white), and what could not be run.
+        the report, with errors in output units (1.0 is white), and the inputs that were left out.
     Raises:
-        RunnerError: two networks, or files that take no shape in common.
+        RunnerError: the channels or scales differ, or the files take no shape in common.
         AetherDeployError: see `open_artifact`.
     """
     with (

@@ -1,4 +1,4 @@
-"""The TensorRT engine: built from a proved ONNX file, read back, and both published together or not at all."""
+"""The TensorRT engine as a format: built from a proved ONNX file, read back, and published with it or not at all."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOptions, stem: Path) -> Target:
-    """`2x_Name_fp16_trtrtx1.7_sm86+sm89.engine`; what differs from the default follows. See `FormatModule.plan`."""
+    """`2x_Name_fp16_trtrtx1.7_sm86+sm89.engine`, then what differs from the defaults; see `FormatModule.plan`."""
     engine = plan_engine(row.name, spec, variant, options.engine, version=tensorrt_version(row.name))
     onnx = onnx_file.plan(FORMATS["onnx"], spec, engine.variant, options, stem)
     name = f"{stem.name}_{engine.variant.precision}_{engine.tag}{engine.variant.tags}{row.suffixes[0]}"
@@ -42,13 +42,13 @@ def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOption
 
 
 def export(source: Source, target: Target) -> Artifact:
-    """Makes the ONNX file, proves it, builds, reads back, and runs the engine if the GPU for it is here.
+    """Makes and proves the ONNX file, builds the engine, reads it back, and runs it if its GPU is in this machine.
 
-    The ONNX file stays beside the engine: an engine lives as long as its TensorRT version and its GPU, the
-    file it comes from builds the next one.
+    The ONNX file stays beside the engine: an engine lasts as long as its TensorRT version and its GPU; the file that it
+    was built from builds the next one.
 
     Raises:
-        EngineError: the build or the engine fails; no file is left but TensorRT's log.
+        EngineError: the build or the engine fails; only TensorRT's log is left.
         ParityError: the ONNX file or the engine is not the network as it was trained.
     """
     plan, name = target.engine, target.path.name
@@ -83,7 +83,7 @@ def _largest(plan: EnginePlan) -> str:
 
 
 def _manifest(plan: EnginePlan, proved: Artifact, built: BuildResult, artifact: dict[str, Any]) -> Manifest:
-    """Of an engine that was not run: it says so, and what is proved is the ONNX file."""
+    """The manifest of an engine that was not run; it says so, and that the proof is the ONNX file's."""
     request, onnx = plan.request, proved.manifest
     profiles = [
         {**profile.as_dict(), "activation_bytes": memory}
@@ -122,10 +122,10 @@ def _executed(written: Manifest, parity: dict[str, Any], measured: dict[str, Any
 
 
 def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
-    """On the GPU that is here.
+    """Opens the engine on the GPU in this machine.
 
     Raises:
-        RunnerError: the CPU was asked for.
+        RunnerError: the CPU is requested.
         EngineError: see `EngineRunner`.
     """
     if device == "cpu":
@@ -139,10 +139,10 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
-    """Header, targets and profiles, and whether it can be loaded here; TensorRT may be missing.
+    """Header, targets and profiles, and whether the engine can be loaded here; works without TensorRT.
 
     Raises:
-        EngineError: no engine, or cut off.
+        EngineError: the file is not an engine, or is cut off.
     """
     header = read_header(file.path)
     engine = file.manifest.engine if file.manifest else None
@@ -163,7 +163,7 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
     }
     if file.manifest and engine:
         what, parity = file.manifest.proof
-        assert parity is not None  # an engine comes from a file that was proved
+        assert parity is not None  # an engine is built from a proved file
         found |= {
             "network": file.manifest.network,
             "precision": file.manifest.variant.precision,
@@ -176,7 +176,7 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def findings(row: Format) -> Sequence[Finding]:
-    """Whether this TensorRT imports, and Polygraphy with it."""
+    """Whether this flavour of TensorRT can be imported, and Polygraphy with it."""
     flavour = FLAVOURS[row.name]
     logger.info(flavour.title)
     try:

@@ -1,4 +1,4 @@
-"""What this machine can do: the driver, and every format of the table."""
+"""What this machine can do: its driver, and every format in the table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def examine() -> list[Finding]:
-    """Tries everything that this machine could use; nothing is believed because it is installed."""
+    """Tries everything that this machine could use; being installed proves nothing."""
     logger.info("the NVIDIA driver")
     return [*_driver(), *(finding for row in FORMATS.values() for finding in row.maker.findings(row))]
 

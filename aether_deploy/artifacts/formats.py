@@ -1,6 +1,6 @@
-"""The kinds of files: how each is planned, made, opened and described.
+"""The kinds of files, and how each is planned, made, opened and described.
 
-Another one is a module beside this, and a line here.
+A new one is a module beside this and a line here.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Format:
     """A row of the table.
 
     Attributes:
-        name: of `--format`.
+        name: for `--format`.
         kind: in manifests.
-        title: for people.
+        title: shown to people.
         suffixes: of its files.
-        module: in this folder, a `FormatModule`; imported when it is needed, so that the table waits for nothing.
+        module: in this folder, a `FormatModule`; imported only when needed, so that the table itself is cheap.
         exported: whether `export` makes it.
-        next: the command that one types after looking at a file of it, and what follows the file's name there.
+        next: the command to suggest after inspecting such a file, and what follows the file's name in it.
     """
 
     name: str
@@ -45,19 +45,19 @@ class Format:
 
     @property
     def maker(self) -> FormatModule:
-        """The module that knows how."""
+        """The imported module of this format."""
         return cast("FormatModule", importlib.import_module(f"aether_deploy.artifacts.{self.module}"))
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file that was found, hashed once, and held against its manifest.
+    """A file that was found, hashed once and compared with its manifest.
 
     Attributes:
-        path: of a neosr folder, the checkpoint that was taken.
+        path: of the file; for a neosr folder, the checkpoint that was taken.
         format: by its suffix.
-        sha256: of the file.
-        manifest: beside it; None without one.
+        sha256: of the file, hexadecimal.
+        manifest: the one beside it; None if there is none.
     """
 
     path: Path
@@ -76,11 +76,11 @@ class Finding:
     """One thing that a machine can or cannot do.
 
     Attributes:
-        topic: driver, gpu, flavour, provider, torch.
+        topic: driver, gpu, flavour, provider or torch.
         name: of the thing.
-        works: it was tried and does.
-        detail: the version, or why not.
-        remedy: a command or an advice; "" where none is needed.
+        works: whether it worked when tried.
+        detail: the version, or why it does not work.
+        remedy: a command or advice; "" if none is needed.
     """
 
     topic: str
@@ -91,19 +91,19 @@ class Finding:
 
 
 class FormatModule(Protocol):
-    """What a format's module offers; one that is not exported has no `plan` and no `export`."""
+    """What a format's module provides; one that is not exported has neither `plan` nor `export`."""
 
     def plan(self, row: Format, spec: NetworkSpec, variant: Variant, options: ExportOptions, stem: Path) -> Target:
         """The file that would be made of a variant.
 
         Args:
-            row: of the table, since several can share a module.
+            row: of the table, since several rows can share a module.
             spec: of the network.
-            variant: that was asked for.
-            options: that asked for it.
+            variant: the requested one.
+            options: of the whole export.
             stem: folder, scale and name of the file, without tags.
         Raises:
-            AetherDeployError: something that cannot be, before anything is exported.
+            AetherDeployError: an impossible request, before anything is exported.
         """
         ...
 
@@ -111,28 +111,28 @@ class FormatModule(Protocol):
         """Makes and proves the file, and publishes it with its manifest.
 
         Raises:
-            ParityError: it is not the network as it was trained; nothing is left behind.
-            AetherDeployError: it cannot be made.
+            ParityError: the file is not the network as it was trained; nothing is left behind.
+            AetherDeployError: the file cannot be made.
         """
         ...
 
     def open_file(
         self, file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool
     ) -> Runner:
-        """A runner; see `opening.open_artifact`."""
+        """A runner for the file; see `opening.open_artifact`."""
         ...
 
     def describe(self, file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
-        """What the file says of itself, as plain values for JSON.
+        """What the file says about itself, as plain values for JSON.
 
         Args:
             file: to describe.
-            reading: how a checkpoint is read, see `load_checkpoint`.
+            reading: how to read a checkpoint, see `load_checkpoint`.
         """
         ...
 
     def findings(self, row: Format) -> Sequence[Finding]:
-        """What this machine can do with it."""
+        """What this machine can do with files of this format."""
         ...
 
 
@@ -154,10 +154,10 @@ FORMATS: dict[str, Format] = {
     )
 }
 
-# What `--format` offers.
+# The choices of `--format`.
 EXPORTS: tuple[str, ...] = tuple(name for name, row in FORMATS.items() if row.exported)
 
 
 def format_of(path: Path) -> Format | None:
-    """The first row with this suffix; an engine's flavour is in its manifest and header."""
+    """The first row with this suffix, or None; an engine's flavour is in its manifest and header."""
     return next((row for row in FORMATS.values() if path.suffix in row.suffixes), None)

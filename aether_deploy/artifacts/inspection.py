@@ -1,4 +1,4 @@
-"""What a file is, where it came from and what was proved of it: from the file itself, then from its manifest."""
+"""What a file is, where it came from and what was proved about it, from the file itself and then its manifest."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _METADATA = "aether_deploy."
 
 
 def inspect_file(path: str | os.PathLike[str], *, trust: bool = False, **reading: Any) -> dict[str, Any]:
-    """What a file is: plain values for JSON, `file`, `kind`, what its kind has besides, `manifest` and `sha256`.
+    """What a file is, as plain values for JSON: `file`, `kind`, the fields of its kind, `manifest` and `sha256`.
 
     Args:
-        path: checkpoint, neosr's folder, ONNX file or engine.
-        trust: describe a file that is not the one its manifest describes, too.
+        path: a checkpoint, neosr's folder, an ONNX file or an engine.
+        trust: accept a file that is not the one that its manifest describes.
         reading: param_key, img_range and options of a checkpoint; see `load_checkpoint`.
     Raises:
         AetherDeployError: see `known_file` and `FormatModule.describe`.
@@ -45,12 +45,12 @@ def _inspect(file: KnownFile, reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_file(file: KnownFile) -> dict[str, Any]:
-    """Everything that is known of a file, as plain values for JSON.
+    """Everything that is known about a file, as plain values for JSON.
 
     Returns:
-        What `inspect_file` gives, with `file` as a bare name, and besides: bytes, manifest; summary, network, source,
-        created, and recorded: {of, before_rounding, **parity}, or None; precision, io, ffn, fp32_islands, tools and
-        executed if known.
+        the result of `inspect_file`, with `file` as a bare name, and: bytes and manifest; summary, network, source,
+        created, and recorded: {of, before_rounding, **parity}, each None if unknown; precision, io, ffn,
+        fp32_islands, tools and executed if known.
     Raises:
         AetherDeployError: see `FormatModule.describe`.
     """
@@ -66,7 +66,7 @@ def describe_file(file: KnownFile) -> dict[str, Any]:
 
 
 def _of_metadata(metadata: dict[str, str]) -> dict[str, Any]:
-    """What an ONNX file of ours says of itself."""
+    """What one of our ONNX files says about itself."""
     written = {key.removeprefix(_METADATA): value for key, value in metadata.items() if key.startswith(_METADATA)}
     known: dict[str, Any] = {key: written[key] for key in ("precision", "io", "ffn") if key in written}
     if "network" in written:

@@ -1,4 +1,4 @@
-"""What every format shares: what is asked for, what will be made, what it is made from, and what was made."""
+"""What every format shares: the request, what will be made, what it is made from, and what was made."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ExportOptions:
     """What to make of a checkpoint.
 
     Attributes:
-        formats: names of `formats.EXPORTS`.
-        variants: the forms of each, see `variant.variants`; all of one shape.
-        output: folder; beside the checkpoint by default.
-        name: of the files, without scale and tags; the checkpoint's by default.
-        images: photos to prove parity on; the packaged ones by default.
+        formats: names from `formats.EXPORTS`.
+        variants: the forms of each, see `variant.variants`; all with the same `static` shape.
+        output: folder; by default the checkpoint's.
+        name: of the files, without scale and tags; by default the checkpoint's.
+        images: folder of photos to prove parity on; by default the packaged ones.
         engine: targets, profiles and memory of engines.
     """
 
@@ -43,7 +43,7 @@ class ExportOptions:
 
     @property
     def static(self) -> Shape | None:
-        """The fixed shape of the input that the variants have."""
+        """The variants' fixed input shape (N, C, H, W); None if it is dynamic."""
         return self.variants[0].static
 
 
@@ -53,10 +53,10 @@ class Target:
 
     Attributes:
         format: a key of `FORMATS`.
-        variant: the ONNX form that it is or is built from.
+        variant: the ONNX form that it has, or is built from.
         path: of the file.
-        engine: how an engine is built.
-        onnx: the file that an engine is built from.
+        engine: how to build an engine; None for other formats.
+        onnx: the file that an engine is built from; None for other formats.
     """
 
     format: str
@@ -71,8 +71,8 @@ class ExportPlan:
     """What `export_model` will make, checked and named; nothing has been run.
 
     Attributes:
-        checkpoint: of which.
-        options: that were asked for.
+        checkpoint: to export.
+        options: as requested.
         targets: the artifacts, in order.
     """
 
@@ -83,9 +83,9 @@ class ExportPlan:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What every target is made from: the fused network, and what the trained one gave.
+    """What every target is made from: the fused network, and the trained one's outputs.
 
-    `proved` collects the ONNX files that are written, so that no target makes one again.
+    `proved` collects the ONNX files as they are written, so that none is made twice.
     """
 
     checkpoint: Checkpoint
@@ -99,10 +99,10 @@ class Artifact:
     """A file that was reloaded and proved.
 
     Attributes:
-        target: that it was.
+        target: that it was made for.
         path: of the file.
-        report: the figures, case by case; print it as the table that the commands show.
-        manifest: beside it.
+        report: the figures, case by case; printing it gives the table that the commands show.
+        manifest: the one beside it.
     """
 
     target: Target

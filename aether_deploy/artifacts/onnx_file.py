@@ -42,7 +42,7 @@ def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOption
 
 
 def export(source: Source, target: Target) -> Artifact:
-    """See `FormatModule.export`; a file that an engine was built from is not made again."""
+    """See `FormatModule.export`; a file that was already made for an engine is not made again."""
     if target.variant not in source.proved:
         with staging(target.path.parent) as folder:
             made = write_onnx(source, target, folder)
@@ -52,7 +52,7 @@ def export(source: Source, target: Target) -> Artifact:
 
 
 def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
-    """Writes the file and its manifest into a folder to be published from; the artifact has its final path.
+    """Writes and proves the file and its manifest in a staging folder; the artifact has its final path.
 
     Raises:
         ParityError, ExportError: see `write_proved`.
@@ -82,7 +82,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
 
 
 def _metadata(source: Source, variant: Variant) -> dict[str, str]:
-    """The essentials of the manifest; only what is the same for two exports, so that the files are too."""
+    """The essentials of the manifest, but only what two exports have in common, so that their files are identical."""
     described = manifest.describe_source(source.checkpoint)
     values = {
         **variant.as_dict(),
@@ -95,7 +95,7 @@ def _metadata(source: Source, variant: Variant) -> dict[str, str]:
 
 
 def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
-    """In ONNX Runtime; on the CPU half precision as its types say, if asked to or if there are no operators for it."""
+    """Opens it in ONNX Runtime; on the CPU, half precision is rounded if `faithful` or if operators are missing."""
     device = device or "cpu"
     if device not in ("auto", "cpu"):
         return OnnxRunner(file.path, provider=PROVIDERS[device], threads=threads)
@@ -118,10 +118,10 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
-    """Ends, opset, operators and metadata.
+    """Inputs, outputs, opset, operators and metadata.
 
     Raises:
-        RunnerError: no ONNX.
+        RunnerError: the file cannot be read, or is not ONNX.
     """
     try:
         model = onnx.load(file.path)
@@ -146,5 +146,5 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
 
 
 def findings(row: Format) -> Sequence[Finding]:
-    """The execution providers of ONNX Runtime."""
+    """What each execution provider of ONNX Runtime can do here."""
     return examine_providers()

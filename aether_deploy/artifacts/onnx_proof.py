@@ -1,7 +1,7 @@
 """An ONNX file, written, reloaded from disk and proved; half precision in two steps.
 
-First the graph before rounding, at fp32's gate, which finds what is wrong in it (a LayerNorm's epsilon errs by
-1e-4, less than rounding does); then the rounded file at its own gate, executed as its types say.
+First the graph before rounding, at fp32's gate, which finds errors in it (a wrong LayerNorm epsilon errs by 1e-4, less
+than rounding does); then the rounded file at its own gate, executed as its types say.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Proof", "check_onnx", "describe_step", "write_proved"]
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proved of a file.
+    """What was proved about a file.
 
     Attributes:
         report: the file against the network as it was trained.
@@ -47,13 +47,14 @@ def write_proved(graph: ir.Model, spec: NetworkSpec, variant: Variant, reference
     """Writes the variant of an fp32 graph, reloads it and proves it; `auto` islands are chosen on the way.
 
     Args:
-        graph: from `forms.fp32_model`, with its metadata; is not changed.
+        graph: from `forms.fp32_model`, with its metadata; not changed.
         spec: of the network.
-        reference: what the network gave as it was trained.
-        path: where to write; what does not pass is there, too.
+        variant: to write.
+        reference: the outputs of the network as it was trained.
+        path: to write; a file that does not pass is left there, too.
     Raises:
-        ParityError: neither this file nor, with `auto`, that of any other policy passes.
-        ExportError: no valid ONNX, or see `to_half`.
+        ParityError: the file does not pass; with `auto`, that of no policy passes.
+        ExportError: the file is not valid ONNX; or see `to_half`.
     """
     from aether_deploy.graphs.exporter import save_onnx
 
@@ -98,7 +99,7 @@ def _write_rounded(
 
 
 def _proof_runner(path: Path, variant: Variant) -> RoundedRunner:
-    """What executes the file as its types say; ONNX Runtime itself must load it too, where it has the operators."""
+    """Executes the file as its types say; ONNX Runtime must load the file itself too, if it has the operators."""
     from aether_deploy.runners.rounded import RoundedRunner
 
     if variant.row.in_onnxruntime:
@@ -107,7 +108,7 @@ def _proof_runner(path: Path, variant: Variant) -> RoundedRunner:
 
 
 def _hint(runner: RoundedRunner, conversion: Conversion, variant: Variant) -> str:
-    """What to do about a file that does not pass."""
+    """Advice for a file that does not pass."""
     overflowing = runner.overflows()
     if not overflowing:
         return f"; use {'--islands default' if conversion.policy != 'default' else '--precision fp32'}"
@@ -127,10 +128,10 @@ def describe_step(step: Mapping[str, Any]) -> str:
 
 
 def check_onnx(path: Path) -> None:
-    """The full checker, and shape inference in strict mode as chaiNNer does it.
+    """Runs the full checker, and shape inference in strict mode as chaiNNer does.
 
     Raises:
-        ExportError: the file on disk is no valid model.
+        ExportError: the file on disk is not a valid model.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
@@ -140,7 +141,7 @@ def check_onnx(path: Path) -> None:
 
 
 def _refuse_casts(path: Path) -> None:
-    """A file in fp32 has none: the CPU provider would drop them, and they would not be seen."""
+    """Refuses Casts in an fp32 file: the CPU provider would drop them, and the proof would miss them."""
     casts = [node.output[0] for node in onnx.load(path).graph.node if node.op_type == "Cast"]
     if casts:
-        raise ExportError(f"{path.name}: {len(casts)} Casts in an fp32 graph, {casts[0]} the first; expected none")
+        raise ExportError(f"{path.name}: {len(casts)} Casts in an fp32 graph, the first {casts[0]}; expected none")

@@ -11,7 +11,7 @@ __all__ = ["examine_providers"]
 
 logger = logging.getLogger(__name__)
 
-# Execution providers of ONNX Runtime that run on a GPU, and the package that brings them.
+# Execution providers of ONNX Runtime that run on a GPU -> the package that has them.
 _PROVIDER_PACKAGES = {
     "CUDAExecutionProvider": "onnxruntime-gpu",
     "TensorrtExecutionProvider": "onnxruntime-gpu",
@@ -21,14 +21,14 @@ _PROVIDER_PACKAGES = {
 
 
 def examine_providers() -> list[Finding]:
-    """Execution providers, each asked to run one operator: ONNX Runtime falls to the CPU without an error."""
+    """Tries one operator on each execution provider, since ONNX Runtime falls back to the CPU without an error."""
     import onnxruntime as ort
 
     logger.info("ONNX Runtime")
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     available = ort.get_available_providers()
-    # Azure's calls a service; CUDA's is what most people look for.
+    # Azure's calls a web service; CUDA's is the one that most people look for.
     wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])
     wanted.pop("AzureExecutionProvider", None)
     found = []

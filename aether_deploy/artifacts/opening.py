@@ -1,4 +1,4 @@
-"""A file -> what is known of it, and a runner: found, hashed once, held against its manifest, opened."""
+"""A file -> what is known about it, and a runner: found, hashed once, compared with its manifest, opened."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["OpenedArtifact", "known_file", "open_artifact", "open_known", "open_
 
 @dataclass(frozen=True, slots=True)
 class OpenedArtifact:
-    """A file that runs; a context manager that closes the runner at its end.
+    """A file that runs; a context manager that closes the runner at the end.
 
     Attributes:
-        file: what is known of it.
-        runner: that runs it.
+        file: what is known about it.
+        runner: of the file.
     """
 
     file: KnownFile
@@ -38,15 +38,15 @@ class OpenedArtifact:
 
 
 def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFile:
-    """Finds a file by its suffix, hashes it, and holds it against the manifest beside it.
+    """Recognises a file by its suffix, hashes it, and compares it with the manifest beside it.
 
     Args:
         path: a checkpoint, neosr's folder, an ONNX file or an engine.
-        trust: take a file that is not the one its manifest describes, too.
+        trust: accept a file that is not the one that its manifest describes.
     Raises:
-        RunnerError: not there, or of a kind that nothing here runs.
+        RunnerError: the file cannot be read, or has an unknown suffix.
         CheckpointError: a folder without checkpoints.
-        ManifestError: not the file that was proved, or a manifest without its file.
+        ManifestError: not the file that was proved, a damaged manifest, or a manifest without its file.
     """
     path = Path(path)
     if path.is_dir():
@@ -77,7 +77,7 @@ def open_known(
     trust: bool = False,
     faithful: bool = False,
 ) -> Runner:
-    """A runner for a file that was found before; see `open_artifact`."""
+    """A runner for a file from `known_file`; see `open_artifact`."""
     return file.format.maker.open_file(file, device=device, threads=threads, trust=trust, faithful=faithful)
 
 
@@ -89,18 +89,18 @@ def open_artifact(
     trust: bool = False,
     faithful: bool = False,
 ) -> OpenedArtifact:
-    """A checkpoint in PyTorch, an ONNX file in ONNX Runtime, an engine in TensorRT.
+    """Opens a checkpoint in PyTorch, an ONNX file in ONNX Runtime, or an engine in TensorRT.
 
     Args:
-        path: the file; of a checkpoint, neosr's folder too.
-        device: of `devices.DEVICES`. `auto` is CUDA where it really loads, else the CPU, which is then logged. None is
-            the CPU, but for an engine, which runs on the GPU and refuses `cpu`.
-        threads: on the CPU; one a core by default.
-        trust: open a file that is not what its manifest says, and an engine that no manifest vouches for.
-        faithful: on the CPU, round what half precision computes as its types say; ONNX Runtime's CPU provider computes
-            it in fp32, which is faster.
+        path: the file; for a checkpoint also neosr's folder.
+        device: one of `devices.DEVICES`. `auto` is CUDA if it really loads, else the CPU, with a warning. None is the
+            CPU, except for an engine, which runs on the GPU and refuses `cpu`.
+        threads: on the CPU; by default one per core.
+        trust: open a file that its manifest does not describe, or an engine that no manifest vouches for.
+        faithful: on the CPU, round the results of half precision as its types say; ONNX Runtime's CPU provider computes
+            in fp32, which is faster.
     Raises:
-        RunnerError: a suffix that nothing here runs, or a device that is not there or cannot run it.
+        RunnerError: an unknown suffix, or a device that is missing or cannot run the file.
         CheckpointError: a checkpoint that cannot be read.
         EngineError, ManifestError: a file that may not or cannot be loaded.
     """
@@ -111,9 +111,9 @@ def open_artifact(
 def open_runner(
     path: str | os.PathLike[str], *, device: str | None = None, threads: int | None = None, trust: bool = False
 ) -> Runner:
-    """The runner of any artifact or checkpoint; `with` closes it.
+    """A runner for any artifact or checkpoint; `with` closes it.
 
-    `run` takes (N, C, H, W) float32 RGB in [0, 1] and gives (N, C, scale*H, scale*W), not clamped.
+    Its `run` takes (N, C, H, W) float32 RGB in [0, 1] and returns (N, C, scale*H, scale*W), unclamped.
 
     Args:
         path, device, threads, trust: see `open_artifact`.

@@ -1,4 +1,4 @@
-"""Checkpoint -> proved artifacts, one for each format and variant; the reference is captured once."""
+"""A checkpoint -> proved artifacts, one for each format and variant; the reference is captured once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
         checkpoint: from `load_checkpoint`.
         options: what to make of it.
     Raises:
-        ExportError: a format, shape, name or flag that cannot be.
+        ExportError: an impossible format, shape, name or flag.
         EngineError: an engine that cannot be built here; see `plan_engine`.
     """
     folder = checkpoint.path.parent if options.output is None else Path(options.output)
@@ -75,19 +75,19 @@ def export_model(
     precision: str | Sequence[str] = "fp32",
     output: str | os.PathLike[str] | None = None,
 ) -> list[Artifact]:
-    """Checkpoint -> proved files, in the order of formats and precisions.
+    """Makes proved files from a checkpoint, in the order of formats and precisions.
 
     Each is written into a hidden folder, reloaded from disk and compared with the network as it was trained; only then
-    it gets its place, with its manifest.
+    is it moved into place, with its manifest.
 
     Args:
-        checkpoint: as trained or fused, or its path; or what `plan_export` gave, which has all the rest in it.
-        options: everything that can be asked for; the other arguments are then left out.
+        checkpoint: as trained or fused, or its path; or the result of `plan_export`, which includes everything below.
+        options: all choices; `format`, `precision` and `output` are then ignored.
         format: one or several of onnx, tensorrt, tensorrt-rtx.
         precision: one or several of fp32, fp16, bf16.
-        output: folder; beside the checkpoint by default.
+        output: folder; by default the checkpoint's.
     Returns:
-        an `Artifact` for each file: its path, report and manifest.
+        an `Artifact` for each file, with its path, report and manifest.
     Raises:
         CheckpointError: a path that cannot be read as a checkpoint.
         ExportError, EngineError: see `plan_export`.

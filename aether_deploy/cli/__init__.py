@@ -1,4 +1,4 @@
-"""What the commands share: one line for an error, progress on stderr, JSON on stdout, a config file.
+"""What the commands share: one-line errors, progress on stderr, JSON on stdout, a config file.
 
 Importing this must stay cheap: `--help` of a command imports neither torch nor onnx.
 """

@@ -1,4 +1,4 @@
-"""`aether-deploy COMMAND`: the commands, and what becomes of their errors."""
+"""`aether-deploy COMMAND`: the commands, and how their errors end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aether_deploy.errors import AetherDeployError
 
 __all__ = ["COMMANDS", "Command", "main"]
 
-# Command -> module; the order is that of `aether-deploy --help`.
+# Command -> module, in the order of `aether-deploy --help`.
 COMMANDS = {
     "demo": "demo",
     "inspect": "inspect",
@@ -31,10 +31,10 @@ COMMANDS = {
 
 
 class Command(click.Command):
-    """A click command that turns known errors into one line and their exit code."""
+    """A click command that turns known errors into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command. Known errors end it with 1, a failed parity with 3 and its report."""
+        """Runs the command. A known error exits with 1; a failed parity shows its report and exits with 3."""
         try:
             return super().invoke(ctx)
         except AetherDeployError as error:
@@ -50,7 +50,7 @@ class Command(click.Command):
 
 
 class _Lazy(click.Group):
-    """Imports a command's module when it is asked for."""
+    """Imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

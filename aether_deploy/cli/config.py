@@ -1,4 +1,4 @@
-"""`--config TOML`: values for a command's options, named as its flags."""
+"""`--config TOML`: values for a command's options, under the names of its flags."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
         is_eager=True,
         expose_value=False,
         callback=_read_config,
-        help="Options from a TOML file, named as the flags; flags given here override them.",
+        help="Options from a TOML file, under the names of the flags; flags given here override them.",
     )(function)
 
 
@@ -42,8 +42,14 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
 def load_config(path: Path, params: Sequence[click.Parameter]) -> dict[str, Any]:
     """Reads a command's options from TOML.
 
+    Args:
+        path: the file.
+        params: of the command.
+    Returns:
+        Parameter name -> value.
     Raises:
-        ConfigError: not there, no TOML, or a key that is no option; names the nearest one.
+        ConfigError: the file cannot be read, is not TOML, or has a key that is not an option; the message names the
+            nearest one.
     """
     values = read_toml(path)
     names = {

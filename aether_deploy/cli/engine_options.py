@@ -1,4 +1,4 @@
-"""What the export command says and asks about engines; imports nothing heavy."""
+"""The export command's options for engines, and what it prints about them; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SizeType(click.ParamType[int]):
     name = "SIZE"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Fails as a usage error unless it is a number of at least 1, with K, M or G."""
+        """Fails as a usage error unless it is a number, with or without K, M or G, of at least 1 byte."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
         size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
         if size < 1:
@@ -34,13 +34,13 @@ class SizeType(click.ParamType[int]):
 
 
 def engine_options(shape: click.ParamType[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """--min-shape, --opt-shape, --max-shape, --gpu and --workspace, for a command function."""
+    """Adds --min-shape, --opt-shape, --max-shape, --gpu and --workspace to a command function."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         function = click.option(
             "--workspace",
             type=SizeType(),
-            help="Engines: the most activation memory, as in 4GiB; all by default.",
+            help="Engines: the most activation memory, such as 4GiB; all by default.",
             show_default=False,
         )(function)
         function = click.option(
@@ -52,7 +52,7 @@ def engine_options(shape: click.ParamType[Any]) -> Callable[[Callable[..., Any]]
             show_default=False,
         )(function)
         for which, default in (
-            ("max", "1x3x1080x1920, or what 8 GiB hold"),
+            ("max", "1x3x1080x1920, or what fits in 8 GiB"),
             ("opt", "1x3x256x256"),
             ("min", "1x3x32x32"),
         ):
@@ -61,7 +61,7 @@ def engine_options(shape: click.ParamType[Any]) -> Callable[[Callable[..., Any]]
                 f"{which}_shapes",
                 type=shape,
                 multiple=True,
-                help=f"Engines: of a profile, repeatable for several; {default} by default.",
+                help=f"Engines: of a profile, repeatable for several profiles; {default} by default.",
                 show_default=False,
             )(function)
         return function
@@ -70,7 +70,7 @@ def engine_options(shape: click.ParamType[Any]) -> Callable[[Callable[..., Any]]
 
 
 def show_plan(plan: EnginePlan, out: Console) -> None:
-    """What a dry run says of an engine: profiles, and the memory that they are expected to need."""
+    """Prints a dry run of an engine: its profiles, and the memory that they are expected to need."""
     from aether_deploy.engines.memory import describe_bytes
 
     for profile, memory in zip(plan.request.profiles, plan.memory, strict=True):
@@ -79,11 +79,11 @@ def show_plan(plan: EnginePlan, out: Console) -> None:
 
 
 def show_engine(manifest: Manifest, out: Console) -> None:
-    """What was built, and plainly whether it was run."""
+    """Prints what was built, and says plainly whether it was run."""
     from aether_deploy.engines.memory import describe_bytes
 
     engine = manifest.engine
-    assert engine is not None  # it is the manifest of one
+    assert engine is not None  # it is an engine's manifest
     network = engine.network
     for profile in engine.profiles:
         shapes = " / ".join("x".join(map(str, profile[which])) for which in ("min", "opt", "max"))

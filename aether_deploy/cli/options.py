@@ -24,7 +24,7 @@ images_option = click.option(
     "--images",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Photos to prove parity on, your own instead of the packaged four.",
+    help="Your own photos to prove parity on, instead of the packaged four.",
 )
 
 DEVICE = click.Choice(DEVICES)
@@ -34,32 +34,32 @@ device_option = click.option(
     type=DEVICE,
     default="auto",
     show_default=True,
-    help="auto is CUDA where it loads, else the CPU; one that is named and does not load is an error.",
+    help="auto is CUDA if it loads, else the CPU; naming one that does not load is an error.",
 )
 
 trust_option = click.option(
-    "--trust", is_flag=True, help="Load an engine, which is code, that no manifest vouches for."
+    "--trust", is_flag=True, help="Load an engine (which is code) even if no manifest vouches for it."
 )
 
 
 def checkpoint_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How to read a checkpoint: which weights of it, and the one value that they do not show."""
+    """Adds --param-key, --opt and --img-range: which weights to read, and the one value that they do not show."""
     for option in (
         click.option(
             "--img-range",
             type=float,
-            help="The network's img_range; overrides --opt. 1.0 where neither says.",
+            help="The network's img_range; overrides --opt. 1.0 if neither gives it.",
             show_default=False,
         ),
         click.option(
             "--opt",
             type=click.Path(path_type=Path),
             metavar="NEOSR_OPTIONS",
-            help="The training's neosr options file, for img_range.",
+            help="The neosr options file of the training, for img_range.",
             show_default=False,
         ),
         click.option(
-            "--param-key", default="auto", help="Which weights of the file: params_ema, params ...", show_default=True
+            "--param-key", default="auto", help="Which weights in the file: params_ema, params ...", show_default=True
         ),
     ):
         function = option(function)

@@ -21,19 +21,23 @@ __all__ = ["console", "next_command", "print_json", "progress", "show_report"]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that never breaks a path or a command over two lines."""
+    """A rich console that never wraps a path or a command onto a second line."""
     from rich.console import Console
 
     return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """The one JSON object on stdout."""
+    """Prints the one JSON object on stdout.
+
+    Raises:
+        ValueError: NaN or Infinity among the values, which JSON does not have.
+    """
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def next_command(*words: object, as_json: bool = False) -> None:
-    """The last line: what to type next."""
+    """Prints the last line, what to type next; on stderr if stdout holds JSON."""
     import shlex
 
     line = shlex.join(str(word) for word in words)
@@ -41,7 +45,7 @@ def next_command(*words: object, as_json: bool = False) -> None:
 
 
 class _StatusHandler(logging.Handler):
-    """Hands on each message, and the `fraction` of the work done where a record has one (else None)."""
+    """Passes on each message, and the record's `fraction` of the work done, 0 to 1, or None."""
 
     def __init__(self, update: Callable[[str, float | None], None]) -> None:
         super().__init__(logging.INFO)
@@ -52,7 +56,7 @@ class _StatusHandler(logging.Handler):
 
 
 def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) -> logging.Handler:
-    """A spinner and a text, with a bar while a fraction is known."""
+    """A spinner and a text, with a bar while the fraction is known."""
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
@@ -70,7 +74,7 @@ def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) ->
 
 @contextlib.contextmanager
 def progress(description: str) -> Iterator[None]:
-    """Shows the library's log as a moving status line on stderr; warnings stay. Silent where no terminal is."""
+    """Shows the library's log as a moving status line on stderr; warnings stay. Without a terminal, only warnings."""
     out = console(stderr=True)
     log = logging.getLogger("aether_deploy")
     log.setLevel(logging.INFO)
@@ -88,13 +92,13 @@ def progress(description: str) -> Iterator[None]:
 
 
 def without_tf32() -> None:
-    """Turns TF32 off in this process; it is a GPU's default and errs by 1e-4 of its own.
+    """Turns TF32 off in this process: it is the default on GPUs and adds an error of 1e-4.
 
-    To be called before anything is opened: its libraries read this when they are loaded.
+    Call it before anything is opened: the libraries read this when they are loaded.
     """
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def show_report(report: ParityReport, out: Console, *, title: str = "parity") -> None:
-    """A table with a row a case, and what the gate allows."""
+    """Prints a table with one row per case, and what the gate allows."""
     out.print(report.table(title=title))

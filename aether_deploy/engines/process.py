@@ -71,6 +71,8 @@ class EngineProcess:
 
     Args:
         flavour: `tensorrt` or `tensorrt-rtx`.
+    Raises:
+        EngineError: by `ask`, if the flavour is not installed, or incompletely.
     """
 
     def __init__(self, flavour: str) -> None:

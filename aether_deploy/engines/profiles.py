@@ -14,15 +14,15 @@ __all__ = ["Profile", "default_profile", "make_profiles"]
 
 MIN_SIZE = (32, 32)
 OPT_SIZE = (256, 256)
-# The largest that fits is taken: 1080p for 2x in fp16, 720p for 4x.
+# The first that fits is taken: 1080p for 2x in fp16, 720p for 4x.
 MAX_SIZES = ((1080, 1920), (720, 1280), (540, 960), (360, 640), (256, 256))
-# What a profile's largest shape may need by default: a GPU of 12 GB keeps room for weights, frames and a desktop.
+# What a profile's largest shape may need by default: a 12 GB GPU keeps room for weights, frames and a desktop.
 DEFAULT_BUDGET = 8 * GIB
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Smallest, most usual and largest (N, C, H, W) of the input."""
+    """Smallest, most common and largest (N, C, H, W) of the input."""
 
     min: Shape
     opt: Shape
@@ -33,15 +33,15 @@ class Profile:
 
     @property
     def shapes(self) -> tuple[Shape, Shape, Shape]:
-        """min, opt, max."""
+        """(min, opt, max)."""
         return self.min, self.opt, self.max
 
     def as_dict(self) -> dict[str, list[int]]:
-        """For JSON."""
+        """A dict for JSON."""
         return {"min": list(self.min), "opt": list(self.opt), "max": list(self.max)}
 
     def takes(self, shape: Sequence[int]) -> bool:
-        """Whether a shape is inside, in every dimension."""
+        """Whether a shape lies between min and max in every dimension."""
         return len(shape) == 4 and all(
             low <= size <= high for low, size, high in zip(self.min, shape, self.max, strict=True)
         )
@@ -49,8 +49,10 @@ class Profile:
     def check(self, in_chans: int) -> None:
         """Refuses a profile that TensorRT would refuse late, or build into something else.
 
+        Args:
+            in_chans: channels of the network.
         Raises:
-            EngineError: not NCHW, other channels, or not min <= opt <= max.
+            EngineError: not NCHW, another number of channels, or not min <= opt <= max.
         """
         for name, shape in zip(("min", "opt", "max"), self.shapes, strict=True):
             text = "x".join(map(str, shape))
@@ -72,7 +74,7 @@ class Profile:
 def default_profile(spec: NetworkSpec, precision: str, *, turing: bool = False) -> Profile:
     """1x3x32x32 / 1x3x256x256 / the largest of `MAX_SIZES` that needs at most `DEFAULT_BUDGET`; batch 1.
 
-    Batch is fixed at 1, which vs-mlrt asks for.
+    Batch is fixed at 1, which vs-mlrt requires.
     """
     height, width = next(
         (
@@ -96,15 +98,15 @@ def make_profiles(
     turing: bool = False,
     static: Shape | None = None,
 ) -> tuple[Profile, ...]:
-    """The profiles of an engine, one for each time that the shapes were given; checked.
+    """The checked profiles of an engine, one for each set of shapes given.
 
     Args:
-        minima, optima, maxima: as given, in order; what was given nowhere is the default's. An opt shape
-            that was not given is the default one, brought between min and max.
+        minima, optima, maxima: (N, C, H, W) of each profile, in order. A kind given for no profile comes from the
+            default profile, widened or clipped so that min <= opt <= max.
         spec, precision, turing: of the network and its targets, for channels and the default.
-        static: the one shape of a static export, which is then the only profile.
+        static: the shape of a static export, which is then the only profile.
     Raises:
-        EngineError: given unequally often, or see `Profile.check`.
+        EngineError: different numbers of shapes, or see `Profile.check`.
     """
     if static is not None:
         if minima or optima or maxima:

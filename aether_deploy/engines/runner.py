@@ -30,7 +30,7 @@ class CheckedEngine:
         path: the file.
         flavour: `tensorrt` or `tensorrt-rtx`.
         header: of the file.
-        manifest: None only where the caller trusts the file without one.
+        manifest: of the file; None only where the caller trusts it without one.
     """
 
     path: Path
@@ -44,10 +44,11 @@ def check_engine(path: Path, manifest: Manifest | None, *, trust: bool = False) 
 
     Args:
         path: the file.
-        manifest: of it, its sha256 compared; None if there is none.
-        trust: load it whatever its manifest says, or without one.
+        manifest: of the file, whose sha256 the caller has compared; None if there is none.
+        trust: load it without a manifest, or whatever version built it.
     Raises:
-        EngineError: no engine, cut off, no manifest, or built by another version.
+        EngineError: the file is not an engine, is cut off, has no manifest for an engine, or was built by another
+            version.
     """
     header = read_header(path)
     if manifest is None:
@@ -78,14 +79,14 @@ def _require_version(path: Path, flavour: str, built_by: str) -> None:
 
 
 class EngineRunner(Runner):
-    """An engine on the GPU that is here.
+    """An engine on the GPU in this machine.
 
     Args:
         path: the file.
         manifest, trust: see `check_engine`.
-        cache: keep RTX's compiled kernels in `<engine>.cache` beside it.
+        cache: keep RTX's compiled kernels in `<engine>.cache` beside the file.
     Raises:
-        EngineError: see `check_engine`, or TensorRT refuses it: no driver, another GPU, a damaged file.
+        EngineError: see `check_engine`; or TensorRT refuses it: no driver, another GPU, a damaged file.
     """
 
     device = "cuda"
@@ -119,8 +120,8 @@ class EngineRunner(Runner):
         """See `Runner`.
 
         Raises:
-            OutOfMemoryError: larger than every profile, or than memory; a smaller input may run.
-            RunnerError: otherwise outside every profile, where TensorRT has been seen to hang.
+            OutOfMemoryError: too large for every profile or for the memory; a smaller input may run.
+            RunnerError: outside every profile in another way, where TensorRT has been seen to hang.
             EngineError: TensorRT failed.
         """
         values = np.ascontiguousarray(lr, np.float32)
@@ -136,7 +137,7 @@ class EngineRunner(Runner):
         return np.frombuffer(data, np.float32).reshape(answer["shape"])
 
     def measure(self, shape: Shape, runs: int) -> dict[str, Any]:
-        """{runs, median_ms, p99_ms} of one shape, input and output on the device.
+        """{runs, median_ms, p99_ms} of `runs` runs of one shape, input and output staying on the device.
 
         Raises:
             RunnerError, EngineError: see `run`.
@@ -146,11 +147,11 @@ class EngineRunner(Runner):
         return {key: answer[key] for key in ("runs", "median_ms", "p99_ms")}
 
     def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether a profile does."""
+        """Whether any profile takes the shape."""
         return any(profile.takes(shape) for profile in self.profiles)
 
     def close(self) -> None:
-        """Frees the GPU; the runner is of no use after it."""
+        """Frees the GPU; the runner cannot be used afterwards."""
         self._process.close()
 
     def _profile_of(self, shape: tuple[int, ...]) -> int:
@@ -159,7 +160,7 @@ class EngineRunner(Runner):
                 return index
         known = "; ".join(map(str, self.profiles))
         larger = not any(p.max[2] >= shape[2] and p.max[3] >= shape[3] for p in self.profiles)
-        # What tiles do in answer to a lack of memory, to halve them, is what helps here too.
+        # An input that is too large is reported as a lack of memory, since halving the tile helps here too.
         raise (OutOfMemoryError if larger else RunnerError)(
             f"{self._what}: input {'x'.join(map(str, shape))} is outside its profiles ({known}); upscale with --tile, "
             "or export it with another --min-shape or --max-shape"

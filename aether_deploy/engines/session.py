@@ -1,4 +1,4 @@
-"""An engine on the GPU: deserialized, run, measured. Lives in `worker`'s process; needs a GPU."""
+"""An engine on the GPU: deserialized, run, measured. It lives in the process of `worker` and needs a GPU."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Session:
 
     Args:
         trt: the module, `tensorrt` or `tensorrt_rtx`.
-        flavour: its flavour.
+        flavour: `tensorrt` or `tensorrt-rtx`.
         engine: the file; the caller has compared its sha256.
-        cache: RTX keeps the kernels that it compiles in `<engine>.cache` beside it.
+        cache: keep the kernels that RTX compiles in `<engine>.cache` beside the file.
     Raises:
         PolygraphyException: TensorRT refuses the engine, or there is no GPU.
     """
@@ -49,7 +49,7 @@ class Session:
         self._profile = 0
 
     def about(self) -> dict[str, Any]:
-        """Ends, profiles and the activation memory of each profile, in bytes, as the engine itself says."""
+        """Inputs, outputs, profiles, and each profile's activation memory in bytes, as the engine reports them."""
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         count = engine.num_optimization_profiles
@@ -68,7 +68,7 @@ class Session:
         }
 
     def run(self, shape: list[int], profile: int, payload: bytes) -> NDArray[np.float32]:
-        """float32 bytes of `shape` -> float32 output."""
+        """Bytes of a float32 (N, C, H, W) of `shape` -> float32 output."""
         self._select(profile)
         lr = np.frombuffer(payload, np.float32).reshape(shape).astype(self._dtype)
         output = self._runner.infer({"input": lr})["output"]
@@ -76,7 +76,7 @@ class Session:
         return np.ascontiguousarray(output, dtype=np.float32)
 
     def measure(self, shape: list[int], profile: int, runs: int) -> dict[str, Any]:
-        """Latency in ms with input and output on the device, kernel launches and synchronization included."""
+        """Latency in ms with input and output on the device, including kernel launches and synchronization."""
         from polygraphy.cuda import DeviceArray, Stream
 
         self._select(profile)
@@ -99,7 +99,7 @@ class Session:
             self._profile = profile
 
     def _cached_context(self) -> Any:
-        """A context whose kernels are compiled once; Polygraphy makes none with a runtime configuration."""
+        """A context that reuses compiled kernels; Polygraphy cannot make one with a runtime configuration."""
         config = self._engine.create_runtime_config()
         self._cache = config.create_runtime_cache()
         kept = self._read_cache()
@@ -109,7 +109,7 @@ class Session:
         return self._engine.create_execution_context(config)
 
     def _read_cache(self) -> bytes:
-        """The kept kernels, if they are this engine's and whole: a flipped byte would run as code."""
+        """The cached kernels, if they are this engine's and intact: a flipped byte would run as code."""
         if not self._cache_file.is_file():
             return b""
         digest, kept = (data := self._cache_file.read_bytes())[:_DIGEST_SIZE], data[_DIGEST_SIZE:]

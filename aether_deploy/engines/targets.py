@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, order=True)
 class ComputeCapability:
-    """A generation of NVIDIA GPUs, as (8, 6) of the RTX 30 series."""
+    """A generation of NVIDIA GPUs, such as (8, 6), the RTX 30 series."""
 
     major: int
     minor: int
@@ -32,7 +32,7 @@ class ComputeCapability:
 
     @property
     def dotted(self) -> str:
-        """As NVIDIA's pages write it: 8.6."""
+        """As on NVIDIA's pages: `8.6`."""
         return f"{self.major}.{self.minor}"
 
 
@@ -40,7 +40,7 @@ SM75 = ComputeCapability(7, 5)
 
 CURRENT = "current"
 
-# Families as their owners know them. Hopper and data-center Blackwell are here to be refused by name.
+# GPU families as users know them. Hopper and data-center Blackwell are listed so that they are refused by name.
 NAMES: dict[str, ComputeCapability] = {
     "turing": SM75,
     "gtx16": SM75,
@@ -59,7 +59,7 @@ NAMES: dict[str, ComputeCapability] = {
     "gb10": ComputeCapability(12, 1),
 }
 
-# What TensorRT-RTX 1.7 has, in the order of the bits in an engine's header (measured: one engine for each).
+# What TensorRT-RTX 1.7 supports, in the order of the bits in an engine's header (measured: one engine for each).
 RTX_CAPABILITIES = (
     SM75,
     ComputeCapability(8, 0),
@@ -69,18 +69,18 @@ RTX_CAPABILITIES = (
     ComputeCapability(12, 1),
 )
 
-# The three series that most users have. Not Turing: it needs another form of the FFN.
+# The three series that most users have. Turing is left out: it needs another form of the FFN.
 DEFAULT_GPUS = ("sm86", "sm89", "sm120")
 
 
 def parse_gpus(names: Iterable[str], *, current: ComputeCapability | None = None) -> tuple[ComputeCapability, ...]:
-    """Names, lists of names with commas included -> compute capabilities, each once, ascending.
+    """GPU names, or comma-separated lists of them -> compute capabilities, each once, ascending.
 
     Args:
         names: `sm86`, `rtx30,rtx40`, `turing`, `current` ...
-        current: of the GPU that is here, None without one.
+        current: capability of the GPU in this machine; None if there is none.
     Raises:
-        EngineError: an unknown name, or `current` without a GPU.
+        EngineError: no name, an unknown one, or `current` without a GPU.
     """
     found = {_capability(name.strip().lower(), current) for item in names for name in item.split(",") if name.strip()}
     if not found:
@@ -95,7 +95,7 @@ def check_rtx(capabilities: Iterable[ComputeCapability], *, ffn: str) -> None:
         capabilities: of the engine.
         ffn: the FFN's form in the ONNX, `linear` (MatMul) or `conv1x1`.
     Raises:
-        EngineError: a compute capability that RTX has not, or Turing with the FFN as MatMul.
+        EngineError: a compute capability that RTX does not support, or Turing with the FFN as MatMul.
     """
     for capability in capabilities:
         if capability not in RTX_CAPABILITIES:
@@ -103,7 +103,7 @@ def check_rtx(capabilities: Iterable[ComputeCapability], *, ffn: str) -> None:
             raise EngineError(f"TensorRT-RTX has no {capability} (it has {available}); {_instead(capability)}")
     if SM75 in capabilities and ffn != "conv1x1":
         raise EngineError(
-            "TensorRT-RTX builds the FFN's MatMul for no sm75 (Turing: 'FP32 GEMM is not supported'); "
+            "TensorRT-RTX cannot build the FFN's MatMul for sm75 (Turing: 'FP32 GEMM is not supported'); "
             "add --ffn conv1x1, the same network with 1x1 convolutions, or leave sm75 out of --gpu"
         )
 

@@ -1,9 +1,8 @@
 """One flavour of TensorRT in a process of its own; `process.EngineProcess` is the other end.
 
-Polygraphy picks `tensorrt` or `tensorrt_rtx` when it is imported, so there is one flavour a process.
-Requests come on stdin and answers go to stdout, each a line of JSON, some with bytes behind it. All
-else that anything prints goes to stderr, which is the log. The end of stdin cancels what is under way,
-so nothing outlives the process that asked.
+Polygraphy picks `tensorrt` or `tensorrt_rtx` on import, so there is one flavour per process. Requests come on stdin and
+answers go to stdout, each a line of JSON, some followed by bytes. Everything else that is printed goes to stderr, which
+is the log. The end of stdin cancels what is under way, so nothing outlives the process that asked.
 
     request   {"do": "about" | "build" | "open" | "run" | "measure", ...}
     answer    {"event": "progress" | "done" | "error" | "missing", ...}
@@ -26,16 +25,16 @@ __all__ = ["MODULES", "main"]
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
-# Seconds between two reports of progress: a build makes thousands of steps.
+# Seconds between two progress reports: a build takes thousands of steps.
 PROGRESS_INTERVAL = 0.1
 
 
 class WorkerError(Exception):
-    """A refusal by TensorRT that it reports through a return value only."""
+    """A refusal that TensorRT reports only through a return value."""
 
 
 class Channel:
-    """JSON lines with optional bytes, both ways."""
+    """JSON lines, optionally followed by bytes, in both directions."""
 
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self.requests: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
@@ -44,7 +43,7 @@ class Channel:
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, event: str, payload: bytes | memoryview = b"", **values: Any) -> None:
-        """One answer; a reader that has gone cancels."""
+        """Sends one answer; if the reader is gone, cancels."""
         head = json.dumps({"event": event, "nbytes": len(payload), **values}).encode() + b"\n"
         try:
             with self._lock:
@@ -87,7 +86,7 @@ def main() -> int:
 
 
 def _is_absent(error: ImportError, module: str) -> bool:
-    """The package itself is not there, as opposed to a library that it needs."""
+    """Whether the package itself is missing, as opposed to a library that it needs."""
     return isinstance(error, ModuleNotFoundError) and error.name == module
 
 
@@ -124,7 +123,7 @@ def _actions(trt: Any, flavour: str, channel: Channel) -> dict[str, Callable[[di
 
 
 def _build(trt: Any, flavour: str, request: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """ONNX -> engine file, through Polygraphy's loaders; what Polygraphy does not check is checked here."""
+    """ONNX -> engine file, through Polygraphy's loaders, with the checks that Polygraphy leaves out."""
     from polygraphy.backend.trt import EngineBytesFromNetwork, PostprocessConfig
 
     began = time.monotonic()
@@ -138,10 +137,10 @@ def _build(trt: Any, flavour: str, request: dict[str, Any], channel: Channel) ->
 
 
 def _network(trt: Any, request: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Parses, strongly typed, and fixes the batch if every profile has one and the same."""
+    """Parses the ONNX file, strongly typed, and fixes the batch if it is the same in every profile."""
     from polygraphy.backend.trt import NetworkFromOnnxBytes
 
-    # TensorRT 10 is weakly typed unless asked; 11 and RTX are always strong, and may drop the flag.
+    # TensorRT 10 is weakly typed unless told otherwise; 11 and RTX are always strongly typed, and may drop the flag.
     strongly_typed = "STRONGLY_TYPED" in trt.NetworkDefinitionCreationFlag.__members__
     builder, network, parser = NetworkFromOnnxBytes(Path(request["onnx"]).read_bytes(), strongly_typed=strongly_typed)()
     if (network.num_inputs, network.num_outputs) != (1, 1):  # parse(b"") returns True
@@ -154,7 +153,7 @@ def _network(trt: Any, request: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def _create_config(trt: Any, flavour: str, request: dict[str, Any], channel: Channel) -> Any:
-    """The loader of the builder's configuration; RTX differs by the GPUs that it is for."""
+    """The loader of the builder's configuration; RTX's also names the GPUs that the engine is for."""
     from polygraphy.backend.trt import CreateConfig, Profile
 
     profiles = [
@@ -172,10 +171,10 @@ def _create_config(trt: Any, flavour: str, request: dict[str, Any], channel: Cha
 
 
 def _check_config(trt: Any, request: dict[str, Any]) -> Callable[[Any, Any, Any], None]:
-    """What Polygraphy leaves unchecked or unset, on the raw configuration."""
+    """Checks and sets on the raw configuration what Polygraphy does not."""
 
     def check(_builder: Any, _network: Any, config: Any) -> None:
-        # On by default, also in RTX: 10 bits of mantissa, which the fp32 gate refuses.
+        # TF32 is on by default, in RTX too: with its 10 bits of mantissa, the fp32 gate fails.
         config.clear_flag(trt.BuilderFlag.TF32)
         if config.num_optimization_profiles != len(request["profiles"]):
             raise WorkerError(f"{config.num_optimization_profiles} of {len(request['profiles'])} profiles were taken")
@@ -187,7 +186,7 @@ def _check_config(trt: Any, request: dict[str, Any]) -> Callable[[Any, Any, Any]
 
 
 def describe_network(trt: Any, network: Any) -> dict[str, Any]:
-    """Ends, typing and the types of all layers' outputs, read back from the parsed network."""
+    """Inputs, outputs, typing and the types of all layers' outputs, read back from the parsed network."""
 
     def end(tensor: Any) -> dict[str, Any]:
         return {"name": tensor.name, "dtype": tensor.dtype.name, "shape": list(tensor.shape)}
@@ -208,7 +207,7 @@ def describe_network(trt: Any, network: Any) -> dict[str, Any]:
 
 
 def _monitor(trt: Any, channel: Channel) -> Any:
-    """Reports the nested phases as one fraction, and stops the build once it is cancelled."""
+    """A monitor that reports the nested phases as one fraction, 0 to 1, and stops the build once it is cancelled."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

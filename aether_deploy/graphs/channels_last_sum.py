@@ -1,4 +1,4 @@
-"""The sum of the blocks stays NHWC, which spares two transposes a block: a pass on onnx-ir.
+"""Keeps the residual sum of the blocks in NHWC, which saves two transposes per block: a pass on onnx-ir.
 
 On ONNX Runtime's CPU provider it gains 3 to 5 % (benchmarks/README.md).
 """
@@ -15,15 +15,15 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class ChannelsLastSum(ir.passes.InPlacePass):
-    """x + NCHW(ffn) -> NCHW(NHWC(x) + ffn): the sum of the blocks stays NHWC, as norm and FFN have it.
+    """x + NCHW(ffn) -> NCHW(NHWC(x) + ffn): the residual sum of the blocks stays in NHWC, like norm and FFN.
 
-    Then each block has a transpose right before its convolution and one right behind it, which ONNX Runtime makes one
-    with its own change to the convolution's layout. Does nothing to an FFN of convolutions, which has no transposes
-    at its end. Ensures that no transpose undoes another.
+    Each block then has one transpose right before its convolution and one right after it, which ONNX Runtime merges
+    with its own change to the convolution's layout. Leaves an FFN of convolutions unchanged, since it does not end in a
+    transpose. Ensures that no transpose undoes another.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Changes the model."""
+        """Changes the model in place."""
         graph = model.graph
         sums = [(node, found) for node in graph if (found := _closing_transpose(node))]
         for add, transpose in sums:
@@ -45,7 +45,7 @@ class ChannelsLastSum(ir.passes.InPlacePass):
 
 
 def _closing_transpose(node: ir.Node) -> ir.Node | None:
-    """The Transpose from NHWC to NCHW that an Add reads, and nothing else does."""
+    """The Transpose from NHWC to NCHW that only this Add reads; None if there is none, or the node is not an Add."""
     for value in node.inputs if node.op_type == "Add" else ():
         if value is not None and _turns(value.producer(), _TO_NCHW) and len(value.uses()) == 1:
             return value.producer()

@@ -1,4 +1,4 @@
-"""Constants of a graph on onnx-ir."""
+"""Constants of an onnx-ir graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["new_constant"]
 
 
 def new_constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
-    """Adds an initializer; a pass gives its nodes constants of their own, since others may share the old ones."""
+    """Adds an initializer; a pass gives its nodes new constants, since other nodes may share the old ones."""
     tensor = ir.Tensor(array, name=name)
     value = ir.Value(name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)

@@ -32,7 +32,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Each of them at least 2: a size of 1 is specialised by the exporter, batch included.
+# (N, H, W), each at least 2: the exporter specialises a size of 1, for the batch too.
 _EXAMPLE = (2, 32, 48)
 
 
@@ -44,16 +44,16 @@ def export_onnx(
     static: Shape | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> ir.Model:
-    """The network as an ONNX model, `input` -> `output`, fp32, with everything inside.
+    """The network as an fp32 ONNX model, `input` -> `output`, with the weights inside.
 
     Args:
-        network: in eval mode, fused or not; is not changed.
+        network: in eval mode, fused or not; not changed.
         spec: of that network.
         opset: 17 to 23. Below 20 GELU becomes five operators.
-        static: fixed (N, C, H, W) of the input; dynamic batch, height and width otherwise.
+        static: fixed (N, C, H, W) of the input; None for dynamic batch, height and width.
         metadata: for `metadata_props`.
     Raises:
-        ExportError: the opset is not offered, or the graph is not what it should be.
+        ExportError: an opset or static shape that is not possible, or the exporter wrote another graph than expected.
     """
     if opset not in OPSETS:
         raise ExportError(f"opset {opset}; expected {OPSETS.start} to {OPSETS.stop - 1}")
@@ -81,17 +81,17 @@ def export_onnx(
 
 
 def _free() -> tuple[dict[int, torch.export.Dim], ...]:
-    """Batch, height and width, carried through the export as symbols.
+    """Batch, height and width as symbols for the export.
 
-    For a family whose operators are known, none of which knows a size, the export of one size is the same graph, and
-    takes 0.4 times as long.
+    Not needed for a family whose operators are known: none of them depends on a size, so the export of one size is the
+    same graph, and takes 0.4 times as long.
     """
     batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
     return ({0: batch, 2: height, 3: width},)
 
 
 def save_onnx(model: ir.Model, path: Path) -> None:
-    """Writes one file, the weights inside."""
+    """Writes the model as one file, with the weights inside."""
     ir.save(model, path)
 
 
@@ -102,9 +102,9 @@ def _tidy(model: ir.Model, spec: NetworkSpec, static: Shape | None, metadata: Ma
     ClearMetadataAndDocStringPass()(model)
     computed = [value for node in graph.all_nodes() for value in node.outputs]
     for value in (*graph.inputs, *graph.initializers.values(), *computed):
-        value.metadata_props.clear()  # which the pass leaves
+        value.metadata_props.clear()  # the pass leaves these
     for value in computed:
-        # Readers overwrite height and width and infer shapes anew; stale ones would contradict them.
+        # Some readers set height and width and infer the shapes again; stale ones would contradict those.
         value.shape = None
         if not value.is_graph_output():
             value.type = None
@@ -119,7 +119,7 @@ def _tidy(model: ir.Model, spec: NetworkSpec, static: Shape | None, metadata: Ma
 def _check(model: ir.Model, opset: int, family: Family) -> None:
     seen = model.graph.opset_imports.get("")
     if seen != opset:
-        raise ExportError(f"the exporter wrote opset {seen}, asked for was {opset}; choose another --opset")
+        raise ExportError(f"the exporter wrote opset {seen}, expected {opset}; choose another --opset")
     if family.operators is None:
         return
     surplus = {node.op_type for node in model.graph.all_nodes()} - family.operators
@@ -130,12 +130,12 @@ def _check(model: ir.Model, opset: int, family: Family) -> None:
         )
     sizes = [name for name, value in model.graph.initializers.items() if value.dtype != ir.DataType.FLOAT]
     if sizes:
-        raise ExportError(f"the exporter wrote {sizes[0]}, which is no weight: a size may be fixed in the graph")
+        raise ExportError(f"the exporter wrote {sizes[0]}, which is not a weight: a size may be fixed in the graph")
 
 
 @contextlib.contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """PyTorch's exporters print and warn about their own internals and about opset 17, which the checks here cover."""
+    """Silences PyTorch's exporters, which report internals and warn about opset 17; the checks here cover both."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [item.level for item in loggers]
     for item in loggers:

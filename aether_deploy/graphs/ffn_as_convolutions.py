@@ -1,6 +1,6 @@
 """The FFN's linear layers as 1x1 convolutions: the same network, in the form that some GPUs need.
 
-A pass on onnx-ir. TensorRT-RTX has no fp32 matrix product for SM75, but it has the convolution.
+A pass on onnx-ir. TensorRT-RTX has no fp32 matrix product for SM75, but does have the convolution.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _TO_NCHW = (0, 3, 1, 2)
 class ConvolutionalFFN(ir.passes.InPlacePass):
     """MatMul and Add on NHWC -> 1x1 Conv on NCHW; the Transpose after the FFN moves before it.
 
-    Requires that each MatMul has a constant weight and is followed by the Add of a constant bias, that it
-    reads a LayerNormalization or what linear layers gave, and ends in the Transpose to NCHW. Ensures
-    that no MatMul is left and that there are no more nodes than before.
+    Requires that each MatMul has a constant weight and is followed by the Add of a constant bias, that it reads a
+    LayerNormalization or the results of linear layers, and that the FFN ends in the Transpose to NCHW. Ensures that no
+    MatMul is left; there are no more nodes than before.
     """
 
     def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError for a linear layer that is none of an FFN."""
+        """Raises PreconditionError for a linear layer that is not part of an FFN."""
         for node in model.graph:
             if node.op_type == "MatMul" and any(use.node.op_type == "Add" for use in _bias_add(node).outputs[0].uses()):
                 raise ir.passes.PreconditionError(
@@ -30,10 +30,10 @@ class ConvolutionalFFN(ir.passes.InPlacePass):
                 )
         for transpose in _closing_transposes(model.graph):
             if tuple(transpose.attributes["perm"].as_ints()) != _TO_NCHW:
-                raise ir.passes.PreconditionError(f"{transpose.outputs[0].name} is no transpose from NHWC to NCHW")
+                raise ir.passes.PreconditionError(f"{transpose.outputs[0].name} is not a transpose from NHWC to NCHW")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Changes the model."""
+        """Changes the model in place."""
         graph = model.graph
         layers = [node for node in graph if node.op_type == "MatMul"]
         closing = list(_closing_transposes(graph))
@@ -54,7 +54,7 @@ class ConvolutionalFFN(ir.passes.InPlacePass):
 
 
 def _replace_layer(graph: ir.Graph, layer: ir.Node, opened: dict[ir.Value, ir.Value]) -> None:
-    """One linear layer -> one convolution; its input is transposed once if it comes from a norm."""
+    """One linear layer -> one convolution; the output of a norm is transposed once for all layers that read it."""
     source, weight = layer.inputs
     add = _bias_add(layer)
     assert source is not None and weight is not None and weight.const_value is not None
@@ -91,6 +91,6 @@ def _bias_add(layer: ir.Node) -> ir.Node:
 
 
 def _closing_transposes(graph: ir.Graph) -> list[ir.Node]:
-    """The Transpose behind each FFN: those that read a linear layer."""
+    """The Transpose after each FFN: those that read a linear layer."""
     sums = {_bias_add(node).outputs[0] for node in graph if node.op_type == "MatMul"}
     return [node for node in graph if node.op_type == "Transpose" and node.inputs[0] in sums]

@@ -1,4 +1,12 @@
-"""Scale, shift and biases between a LayerNormalization and the FFN's first layers, all inside the weights.
+"""Folds a LayerNormalization's scale and shift, and the biases of the linear layers that read it, into their weights.
+
+LayerNormalization(scale, shift), MatMul(W), Add(b) -> LayerNormalization(1, 1), MatMul(W'),
+W' = scale W + 1 (shift W + b - 1 scale W)^T / D
+
+W and W' are (D, M), 1 is the vector of D ones, scale W multiplies row d of W by scale[d], and 1 (...)^T / D adds 1/D of
+value m of the bracket to all of column m. It holds because the normalised values n of a pixel sum to 0 over its D
+channels, so n + 1 sums to D whatever the image is. With V = scale W and c = shift W + b - 1 V,
+(n + 1) W' = n V + 1 V + D c / D = n V + shift W + b = (scale n + shift) W + b.
 
 A pass on onnx-ir. On ONNX Runtime's CPU provider it gains 3 to 10 % (benchmarks/README.md): an Add reads and writes the
 largest tensors of a block.
@@ -17,17 +25,14 @@ __all__ = ["FoldedNorms"]
 
 
 class FoldedNorms(ir.passes.InPlacePass):
-    """LayerNormalization(scale, shift), MatMul(W), Add(b) -> LayerNormalization(1, 1), MatMul(W').
+    """LayerNormalization(scale, shift), MatMul(W), Add(b) -> LayerNormalization(1, 1), MatMul(W'); see the module.
 
-    What a norm over D channels gives before scale and shift sums to 0, so with a shift of 1 it sums to D, whatever the
-    image: a constant c can be part of the weights that read it, (n + 1)(V + 1c^T / D) = nV + 1V + c. With V = scale W
-    and c = shift W + b - 1V that is the norm, the product and the bias.
-
-    Norms of which a result goes anywhere else, as the last one's does, are left as they are.
+    Computed in float64, stored in float32. A norm whose result is also read by anything but such layers, as the last
+    one's is, is left unchanged.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Changes the model."""
+        """Changes the model in place."""
         graph = model.graph
         found = [(node, layers) for node in graph if (layers := _layers(node))]
         for norm, layers in found:
@@ -37,7 +42,7 @@ class FoldedNorms(ir.passes.InPlacePass):
 
 
 def _layers(norm: ir.Node) -> list[tuple[ir.Node, ir.Node]]:
-    """(MatMul, Add) of each layer that reads a norm; empty if anything else does."""
+    """(MatMul, Add) of each linear layer that reads a norm; empty if anything else reads it."""
     if norm.op_type != "LayerNormalization" or len(norm.inputs) != 3 or not all(map(_constant, norm.inputs[1:])):
         return []
     found = []

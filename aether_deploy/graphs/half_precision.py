@@ -1,8 +1,8 @@
 """fp32 ONNX -> strongly typed fp16 or bf16: a pass on onnx-ir.
 
-TensorRT 11 and TensorRT-RTX take each operator's precision from the types in the graph, so the graph is
-where half precision is decided. Every floating-point tensor of the result has one type, fixed by the
-initializers, the two ends and the Cast nodes; what a policy calls an island is computed in fp32.
+TensorRT 11 and TensorRT-RTX take each operator's precision from the types in the graph, so half precision is decided in
+the graph. Every floating-point tensor of the result has one type, fixed by the initializers, the graph's input and
+output, and the Cast nodes; what a policy calls an island is computed in fp32.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ __all__ = ["Conversion", "HalfPrecision", "to_half"]
 
 @dataclass
 class Conversion(ir.passes.PassResult):
-    """A half-precision model and what became of it.
+    """A half-precision model, and what the conversion did.
 
     Attributes:
         weights: see `WeightLoss`.
-        casts: Cast nodes in the graph.
-        islands: operator -> how many of them compute in fp32.
+        casts: number of Cast nodes in the graph.
+        islands: operator -> how many of it compute in fp32.
         policy: the name of what is kept in fp32.
     """
 
@@ -61,7 +61,7 @@ def to_half(
 ) -> Conversion:
     """The model in half precision, strongly typed; the given one is not changed.
 
-    What comes out is compared with what went in: see `require_only_rounded`.
+    The result is compared with the given model: see `require_only_rounded`.
 
     Args:
         model: fp32 throughout, one input and one output.
@@ -69,12 +69,12 @@ def to_half(
         name: of the precision, for people.
         roles: which operators are norms, and where head and tail are.
         policy: the name of what is kept, for people.
-        kept: roles that compute in fp32: some of head, norm, tail.
-        io: the type at both ends, FLOAT or FLOAT16.
+        kept: the parts that compute in fp32: any of head, norm, tail.
+        io: the type of input and output, FLOAT or FLOAT16.
     Raises:
-        ExportError: the model is not fp32 throughout, or a weight overflows.
+        ExportError: the model is not fp32 throughout, a weight overflows, or more than the rounding differs.
     """
-    # Where the input arrives in half, an fp32 head would only widen it.
+    # If the input arrives in half, an fp32 head would only widen it.
     kept = kept if io == ir.DataType.FLOAT else kept - {"head"}
     try:
         result = HalfPrecision(half, roles=roles, kept=kept, io=io, policy=policy)(model)
@@ -89,8 +89,8 @@ def to_half(
 class HalfPrecision(ir.passes.FunctionalPass):
     """fp32 -> strongly typed half precision with fp32 islands.
 
-    Requires a graph in fp32 without casts. Ensures that every operator's tensors have one type, that
-    both ends have theirs, and that each weight is stored once.
+    Requires a graph in fp32 without casts. Ensures that every operator's tensors have one type and that input and
+    output have type `io`. Each weight is stored once.
 
     Args:
         half, roles, kept, io, policy: see `to_half`.
@@ -106,7 +106,7 @@ class HalfPrecision(ir.passes.FunctionalPass):
         self.policy = policy
 
     def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError unless the graph is fp32 and has one image at each end."""
+        """Raises PreconditionError unless the graph is fp32, without casts, and has one input and one output."""
         graph = model.graph
         ends = [*graph.inputs, *graph.outputs]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1 or model.functions:
@@ -132,7 +132,7 @@ class HalfPrecision(ir.passes.FunctionalPass):
         return Conversion(model, True, weights, casts, dict(sorted(ops.items())), self.policy)
 
     def ensures(self, model: ir.Model) -> None:
-        """Raises PostconditionError unless the graph is strongly typed and both ends are as asked."""
+        """Raises PostconditionError unless the graph is strongly typed and input and output have type `io`."""
         graph = model.graph
         try:
             types = tensor_types(graph)
@@ -143,7 +143,7 @@ class HalfPrecision(ir.passes.FunctionalPass):
 
 
 def _roles(graph: ir.Graph, roles: Roles) -> dict[ir.Node, str]:
-    """head, norm, tail or body of every node, in order.
+    """The role of every node, `head`, `norm`, `tail` or `body`, in the order of the graph.
 
     The head is everything before the first convolution; the tail is the last convolution and everything after it.
     """
@@ -166,7 +166,7 @@ def _tail(graph: ir.Graph, roles: Roles) -> Iterator[ir.Node]:
 
 
 def _insert_casts(graph: ir.Graph, types: dict[ir.Node, ir.DataType]) -> None:
-    """Gives every node its inputs in its own type, through at most one Cast a tensor and type."""
+    """Gives every node its inputs in its own type, with at most one Cast per tensor and type."""
     known = {value: declared_type(value) for value in (*graph.inputs, *graph.initializers.values())}
     done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for node, kind in types.items():
@@ -188,7 +188,7 @@ def _cast_node(value: ir.Value, kind: ir.DataType, name: str) -> ir.Node:
 
 
 def _type_output(graph: ir.Graph, types: dict[ir.Node, ir.DataType], io: ir.DataType) -> None:
-    """The output keeps its name and shape; where it is computed in another type than `io`, a last Cast ends it."""
+    """Sets the output's type and keeps its name and shape; adds a last Cast if it is not computed in type `io`."""
     last = graph.outputs[0]
     producer = last.producer()
     assert producer is not None

@@ -1,4 +1,4 @@
-"""Rounding a graph's weights to half precision, and counting what that loses instead of clamping it away."""
+"""Rounds a graph's weights to half precision, and counts what that loses instead of hiding it by clamping."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class WeightLoss:
     """What rounding to half precision did to the weights.
 
     Attributes:
-        rounded: weights that are stored in half precision now.
-        overflow: finite ones that became infinite.
-        underflow: those that were not zero and became it.
+        rounded: number of weights now stored in half precision.
+        overflow: number of finite ones that became infinite.
+        underflow: number of nonzero ones that became zero.
         largest: largest absolute value before rounding.
         worst: the initializer that holds it.
     """
@@ -43,10 +43,10 @@ class WeightLoss:
 
 
 def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], half: ir.DataType) -> WeightLoss:
-    """Stores each initializer of a graph once: in half if anything computed in half reads it, else in fp32.
+    """Stores each initializer of a graph once: in half if any node that computes in half reads it, else in fp32.
 
     Args:
-        graph: in fp32; is changed.
+        graph: in fp32; changed in place.
         types: node -> the type that it computes in.
         half: FLOAT16 or BFLOAT16.
     """
@@ -67,6 +67,6 @@ def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], half: i
         if peak > largest:
             largest, worst = peak, str(value.name)
         value.const_value = ir.Tensor(after, dtype=half, name=value.name)
-        # A new type object: a clone shares the old one with the model that it was made from.
+        # A new type object: a cloned model shares the old one with its original.
         value.type = ir.TensorType(half)
     return WeightLoss(rounded, overflow, underflow, largest, worst)

@@ -1,7 +1,7 @@
-"""That a half-precision graph is its fp32 graph and nothing else: what no gate on its outputs can see.
+"""Checks that a half-precision graph is its fp32 graph and nothing else, which no gate on its outputs can see.
 
-At fp16's gate weights that were truncated instead of rounded, a kernel that went through bf16, or a GELU by tanh are
-inside what rounding itself does. So the graph is compared, by code that shares nothing with what made it.
+Weights truncated instead of rounded, a kernel that went through bf16 or a GELU by tanh stay within fp16's gate, since
+they err no more than rounding itself. So the graph is compared, by code that shares nothing with what made it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _TORCH = {ir.DataType.FLOAT16: torch.float16, ir.DataType.BFLOAT16: torch.bfloat
 def require_only_rounded(
     before: ir.Model, after: ir.Model, half: ir.DataType, *, roles: Roles, kept: frozenset[str]
 ) -> None:
-    """Compares every initializer to the bit, and every node but the Casts; none of them is changed.
+    """Compares every initializer bit for bit, and every node except Casts; changes nothing.
 
     Args:
         before: the fp32 graph.
-        after: what was made of it.
-        half: the type of all that is no island.
+        after: the half-precision graph made from it.
+        half: the type of everything outside the fp32 islands.
         roles, kept: which operators must compute in fp32, see `to_half`.
     Raises:
-        ExportError: names what differs.
+        ExportError: the graphs differ by more than the rounding; the message names the first difference.
     """
     for name in sorted(before.graph.initializers.keys() ^ after.graph.initializers.keys()):
         raise ExportError(f"the half-precision graph differs from the fp32 one: initializer {name}")
@@ -64,7 +64,7 @@ def _require_rounded(name: str, before: ir.Value, after: ir.Value, half: ir.Data
     exact = np.array(before.const_value.numpy())
     stored = after.const_value
     if stored.dtype == half:
-        # Rounded by torch, not by what rounded it the first time.
+        # Rounded by torch, not by the code that made the graph.
         expected = torch.from_numpy(exact).to(_TORCH[half]).view(torch.int16).numpy().tobytes()
     else:
         expected = exact.tobytes()
@@ -73,7 +73,7 @@ def _require_rounded(name: str, before: ir.Value, after: ir.Value, half: ir.Data
 
 
 def _islands(nodes: list[ir.Node], roles: Roles, kept: frozenset[str]) -> Iterator[bool]:
-    """Whether each node computes in fp32: by its place between the first and the last convolution."""
+    """Whether each node must compute in fp32, by its type and its place before, between or after the convolutions."""
     ends = [number for number, node in enumerate(nodes) if node.op_type == roles.ends]
     for number, node in enumerate(nodes):
         part = "norm" if node.op_type in roles.norm else "body"
@@ -85,14 +85,14 @@ def _islands(nodes: list[ir.Node], roles: Roles, kept: frozenset[str]) -> Iterat
 
 
 def _described(node: ir.Node) -> tuple[object, ...]:
-    """Type, attributes, and what is read and given, casts left out."""
+    """Type, attributes, inputs and outputs of a node, as if there were no Casts."""
     attributes = {name: item.value for name, item in node.attributes.items() if isinstance(item, ir.Attr)}
     outputs = [str(value.name).removesuffix("_uncast") for value in node.outputs]
     return node.domain, node.op_type, str(attributes), [_source(value) for value in node.inputs], outputs
 
 
 def _source(value: ir.Value | None) -> str:
-    """The name of a value, before any Cast."""
+    """The name of a value, traced back through any Casts; "" if there is none."""
     while value is not None and (node := value.producer()) is not None and node.op_type == "Cast":
         (value,) = node.inputs
     return "" if value is None else str(value.name)

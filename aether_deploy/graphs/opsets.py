@@ -1,9 +1,9 @@
-"""The opsets that are offered; apart, so that naming them waits for no torch."""
+"""The opsets that are offered, in a module of their own so that listing them does not wait for torch."""
 
 from __future__ import annotations
 
 __all__ = ["DEFAULT_OPSET", "OPSETS"]
 
-# At 20 GELU is one operator; readers with an older runtime ask for 17.
+# From 20 on, GELU is one operator; users of older runtimes need 17.
 DEFAULT_OPSET = 20
 OPSETS = range(17, 24)

@@ -1,4 +1,4 @@
-"""The passes over fp32 graphs, and running them: what one requires and ensures becomes an error of ours."""
+"""The passes over fp32 graphs, and how they are run: a broken precondition or postcondition is an ExportError."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aether_deploy.graphs.shuffle_last import ShuffleLast
 
 __all__ = ["PASSES", "applied"]
 
-# Name -> pass over an fp32 graph that leaves the function as it is; a family names those that suit it.
+# Name -> pass over an fp32 graph that leaves the function unchanged; a family names those that suit it.
 PASSES: dict[str, type[ir.passes.InPlacePass]] = {
     "ffn_as_convolutions": ConvolutionalFFN,
     "shuffle_last": ShuffleLast,
@@ -22,10 +22,10 @@ PASSES: dict[str, type[ir.passes.InPlacePass]] = {
 
 
 def applied(model: ir.Model, *passes: ir.passes.PassBase) -> ir.Model:
-    """A copy of the model after the passes, one after the other; the given model is not changed.
+    """A copy of the model with the passes applied in order; the given model is not changed.
 
     Raises:
-        ExportError: a graph that a pass does not take, or one that it left other than it ensures.
+        ExportError: the graph breaks a precondition or a postcondition of a pass.
     """
     if not passes:
         return model.clone()

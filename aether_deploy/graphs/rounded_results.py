@@ -1,9 +1,8 @@
 """A half-precision graph as a GPU runs it, in operators that the CPU has: a pass on onnx-ir.
 
-ONNX Runtime's CPU provider is no such run of the file itself: it computes in fp32 and drops the casts between its
-operators, which shows the error of the rounded weights alone. After this pass every operator computes in fp32, which is
-what tensor cores accumulate in, and a pair of Casts behind it, down and up again, rounds what it gives to the type that
-the graph gives it.
+ONNX Runtime's CPU provider does not run the file that way: it computes in fp32 and drops the casts between operators,
+which shows only the error of the rounded weights. After this pass every operator computes in fp32, in which tensor
+cores accumulate, and a pair of Casts after it, down and up again, rounds its result to the type that the graph states.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from aether_deploy.graphs.types import HALF_TYPES, tensor_types
 
 __all__ = ["Rounded", "RoundedResults"]
 
-# These only move values, which have the type already.
+# These only move values, which are rounded already.
 _MOVES = frozenset({"Transpose", "DepthToSpace", "Reshape", "Identity"})
 
-# From here on ReduceMean takes its axes as an input.
+# From this opset on, ReduceMean takes its axes as an input.
 _AXES_AS_INPUT = 18
 
 
@@ -34,8 +33,8 @@ class Rounded(ir.passes.PassResult):
     """A graph after the pass.
 
     Attributes:
-        casts: that round a result.
-        ranges: further output of the graph, the largest absolute value before rounding -> (layer, type of operator).
+        casts: number of those that round a result.
+        ranges: name of an added output, the largest absolute value before rounding -> (layer, type of operator).
     """
 
     casts: int = 0
@@ -43,21 +42,22 @@ class Rounded(ir.passes.PassResult):
 
 
 class RoundedResults(ir.passes.InPlacePass):
-    """fp16 or bf16 in fp32 -> fp32 with each result rounded; a graph in fp32 is left as it is.
+    """A graph in fp16 or bf16 -> one in fp32 with each result rounded; a graph in fp32 is left unchanged.
 
-    A half LayerNormalization has its mean, difference, squares, variance, quotient, scale and shift rounded one by one:
-    its `stash_type` asks for statistics in fp32, but a runtime may or may not honour that, and what is proved must hold
-    for both. Requires a strongly typed graph. Ensures that nothing computes in half.
+    For a half-precision LayerNormalization, mean, difference, squares, variance, quotient, scale and shift are rounded
+    one by one: its `stash_type` asks for statistics in fp32, but a runtime may or may not honour that, and the proof
+    must hold for both. Requires a strongly typed graph. Ensures that nothing computes in half precision.
 
     Args:
-        ranges: add an output for each operator that computes in half, its largest absolute value before rounding.
+        ranges: add an output for each operator that computes in half precision: its largest absolute value before
+            rounding.
     """
 
     def __init__(self, *, ranges: bool = False) -> None:
         self._with_ranges = ranges
 
     def call(self, model: ir.Model) -> Rounded:
-        """Changes the model."""
+        """Changes the model in place."""
         graph = model.graph
         types = {value: kind for value, kind in tensor_types(graph).items() if kind in HALF_TYPES}
         result = Rounded(model, bool(types))
@@ -82,14 +82,14 @@ class RoundedResults(ir.passes.InPlacePass):
         return result
 
     def ensures(self, model: ir.Model) -> None:
-        """Raises PostconditionError if anything but a Cast has a result in half."""
+        """Raises PostconditionError if anything but a Cast has a result in half precision."""
         for node, kind in ((value.producer(), kind) for value, kind in tensor_types(model.graph).items()):
             if kind in HALF_TYPES and node is not None and node.op_type != "Cast":
                 raise ir.passes.PostconditionError(f"{node.outputs[0].name} is computed in {kind.name}")
 
 
 class _Rounding:
-    """What is inserted into one graph."""
+    """Inserts the rounding into one graph."""
 
     def __init__(self, graph: ir.Graph, result: Rounded, *, ranges: bool) -> None:
         self._graph = graph
@@ -99,7 +99,7 @@ class _Rounding:
         self._numbers = itertools.count()
 
     def behind(self, node: ir.Node, kind: ir.DataType, label: str, op_type: str) -> ir.Value:
-        """Rounds what a node gives, for everything that reads it; gives the rounded value."""
+        """Rounds a node's result for everything that reads it; returns the rounded value."""
         exact = node.outputs[0]
         uses = list(exact.uses())
         after = list(self._pair(exact, kind))
@@ -114,7 +114,7 @@ class _Rounding:
         return rounded
 
     def cast(self, node: ir.Node, kind: ir.DataType | None) -> None:
-        """A Cast to half gets its way back; one to fp32 has nothing left to do, since all is fp32."""
+        """Adds the Cast back to fp32 after a Cast to half; a Cast to fp32 needs nothing, since everything is fp32."""
         if kind is None:
             return
         narrowed = node.outputs[0]
@@ -157,7 +157,7 @@ class _Rounding:
         self._graph.remove(node, safe=True)
 
     def widen_input(self, value: ir.Value) -> None:
-        """An input in half is widened once."""
+        """Widens a half-precision input to fp32, once for everything that reads it."""
         uses = list(value.uses())
         node = self._node("Cast", [value], {"to": ir.DataType.FLOAT.value})
         for use in uses:
@@ -165,7 +165,7 @@ class _Rounding:
         self._graph.insert_before(self._graph[0], node)
 
     def _mean(self, node: ir.Node, value: ir.Value, axis: int, kind: ir.DataType, named: tuple[str, str]) -> ir.Value:
-        # Of this axis and all behind it; an image's tensors have four.
+        # Over this axis and all after it; an image's tensors have four.
         axes = list(range(axis, 0 if axis < 0 else 4))
         if self._opset < _AXES_AS_INPUT:
             made = self._node("ReduceMean", [value], {"axes": axes, "keepdims": 1})
@@ -218,7 +218,7 @@ def _widen(value: ir.Value) -> None:
 
 
 def _label(node: ir.Node) -> str:
-    """The layer whose weights an operator has, and its type; its output where it has none with a name."""
+    """The layer whose weights an operator reads, and its type; without such weights, the name of its output."""
     for value in node.inputs:
         if value is not None and value.const_value is not None and "." in str(value.name):
             return f"{str(value.name).rpartition('.')[0]} {node.op_type}"

@@ -1,7 +1,7 @@
 """DepthToSpace and Conv -> Conv and DepthToSpace, so that 3 channels are shuffled and not 64: a pass on onnx-ir.
 
-On ONNX Runtime's CPU provider it gains 3 to 5 % (benchmarks/README.md) and spares the two largest
-tensors of the network.
+On ONNX Runtime's CPU provider it gains 3 to 5 % (benchmarks/README.md) and saves the two largest tensors of the
+network.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["ShuffleLast", "sub_pixel_kernel"]
 
 
 def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """The kernel that does before a PixelShuffle what a 3x3 one does behind it, zero padding included.
+    """The kernel that does before a PixelShuffle what a 3x3 kernel does after it, zero padding included.
 
     Output pixel (factor*y + i, factor*x + j) of the shuffle is channel phase (i, j) of input pixel (y, x), and each of
-    its eight neighbours is a phase of (y, x) or of one of its own neighbours.
+    its eight neighbours is a phase of (y, x) or of one of the neighbours of (y, x).
 
     Args:
         kernel: (O, C, 3, 3).
         factor: of the PixelShuffle, at least 2.
     Returns:
-        (O*factor^2, C*factor^2, 3, 3), zero but for the same values, each factor^2 times.
+        (O*factor^2, C*factor^2, 3, 3), zero except for the same values, each factor^2 times.
     Source: sub-pixel convolution, arXiv:1609.07009.
     """
     out, channels, *_ = kernel.shape
@@ -42,13 +42,13 @@ def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.flo
 class ShuffleLast(ir.passes.InPlacePass):
     """DepthToSpace and Conv -> Conv and DepthToSpace, so that 3 channels are shuffled and not 64.
 
-    Requires that the last DepthToSpace, if there is one, is followed by a 3x3 Conv with same padding alone. Its new
-    kernel has factor^2 times as many operations, most of them with zeros; but runtimes round so few output channels
-    up to a block of 8 or more anyway. Ensures that no convolution follows the last shuffle.
+    Requires that the last DepthToSpace, if any, is read only by a 3x3 Conv with same padding. The new kernel takes
+    factor^2 times as many operations, most of them with zeros, but runtimes round so few output channels up to a block
+    of 8 or more anyway. Ensures that no convolution follows the last shuffle.
     """
 
     def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError for another end of the graph."""
+        """Raises PreconditionError if the graph ends otherwise."""
         shuffle = _last_shuffle(model.graph)
         if shuffle is None:
             return
@@ -65,14 +65,14 @@ class ShuffleLast(ir.passes.InPlacePass):
             raise ir.passes.PreconditionError(f"{shuffle.outputs[0].name} is not followed by one 3x3 convolution alone")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Changes the model."""
+        """Changes the model in place."""
         graph = model.graph
         shuffle = _last_shuffle(graph)
         if shuffle is None:
             return ir.passes.PassResult(model, False)
         (use,) = shuffle.outputs[0].uses()
         conv, factor = use.node, shuffle.attributes["blocksize"].as_int()
-        # A bias of zeros has been left out by the exporter.
+        # The exporter leaves out a bias of zeros.
         weight, *bias = conv.inputs[1:]
         _replace_input(graph, conv, weight, lambda kernel: sub_pixel_kernel(kernel, factor))
         for value in bias:

@@ -9,21 +9,21 @@ from aether_deploy.errors import ExportError
 
 __all__ = ["FLOATING", "HALF_TYPES", "declared_type", "largest_finite", "tensor_types"]
 
-# The types of two bytes, whose results are rounded.
+# The two-byte types, whose results are rounded.
 HALF_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 FLOATING = HALF_TYPES | {ir.DataType.FLOAT, ir.DataType.DOUBLE}
 
 
 def largest_finite(kind: ir.DataType) -> float:
-    """The largest finite value of a floating-point type: 65504 of FLOAT16."""
+    """The largest finite value of a floating-point type: 65504 for FLOAT16."""
     return float(ml_dtypes.finfo(kind.numpy()).max)  # type: ignore[no-untyped-call]
 
 
 def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
-    """The type of every floating-point tensor, as a strongly typed runtime reads it off the graph.
+    """The type of every floating-point tensor, as a strongly typed runtime reads it from the graph.
 
     Raises:
-        ExportError: an operator whose inputs have more than one such type, or an output that is declared otherwise.
+        ExportError: an operator's inputs have more than one such type, or an output is declared as another type.
     """
     types: dict[ir.Value, ir.DataType] = {}
     for value in (*graph.inputs, *graph.initializers.values()):
@@ -45,10 +45,10 @@ def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
 
 
 def declared_type(value: ir.Value) -> ir.DataType:
-    """The type that an initializer is stored in, or that an end of the graph is declared to have.
+    """The type that an initializer is stored in, or that a graph's input or output is declared to have.
 
     Raises:
-        ExportError: it has none.
+        ExportError: it has no type.
     """
     tensor = value.const_value
     kind = tensor.dtype if tensor is not None else value.dtype

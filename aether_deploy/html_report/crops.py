@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the crop with the largest difference, in each form, and the difference amplified."""
+"""Pictures of a comparison: the crop with the largest difference, in each form, and the amplified difference."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from aether_deploy.proof.figures import Figures, figures_of
 
 __all__ = ["Photo", "amplification", "data_uri", "difference_uri", "photo_of"]
 
-# The largest crop shown, (height, width): a parity photo at x4 whole, four of which are about 1 MB of lossless WebP.
+# The largest crop shown, (height, width): a whole parity photo at x4, four of which are about 1 MB of lossless WebP.
 SHOWN = (256, 384)
-# Beyond this a float32 value near 1 has no finer steps to show.
+# The largest amplification: float32 values near 1 have no steps finer than 1/this.
 _MOST = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo in each form; arrays are (3, H, W) float32 crops of the same place, not clamped.
+    """One photo in each form; arrays are (3, H, W) float32 crops of the same place, unclamped.
 
     Attributes:
         case: name and shape of the input.
-        bicubic: what no network gives.
-        expected: the reference's output; None if there was none.
-        actual: the model's.
-        figures: of the whole outputs, `actual` against `expected`, or against `bicubic` without a reference.
+        bicubic: the input resized without a network.
+        expected: the reference's output; None without a reference.
+        actual: the model's output.
+        figures: of the whole outputs: `actual` against `expected`, or against `bicubic` without a reference.
     """
 
     case: str
@@ -45,12 +45,12 @@ class Photo:
 
     @property
     def difference(self) -> Array:
-        """(3, H, W), absolute; NaN where either is."""
+        """(3, H, W) absolute difference; NaN where either is NaN."""
         difference: Array = np.abs(self.actual - (self.bicubic if self.expected is None else self.expected))
         return difference
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the figures, null where they are not finite."""
+        """A dict of the figures for JSON; None where one is not finite."""
         figures: dict[str, Any] = finite(dataclasses.asdict(self.figures))
         return {"case": self.case, "against": "bicubic" if self.expected is None else "the reference", **figures}
 
@@ -75,7 +75,7 @@ def photo_of(case: Case, expected: Array | None, actual: Array) -> Photo:
 
 
 def amplification(photos: Sequence[Photo]) -> int:
-    """The factor for all differences: the largest of 1, 2, 5, 10, 20 ... that leaves the largest below white."""
+    """The factor for all differences: the largest of 1, 2, 5, 10, 20 ... that takes none of them beyond white."""
     largest = max((float(np.nan_to_num(photo.difference).max()) for photo in photos), default=1.0)
     factor = 1
     for step in (m * 10**e for e in range(8) for m in (1, 2, 5)):
@@ -85,19 +85,19 @@ def amplification(photos: Sequence[Photo]) -> int:
 
 
 def data_uri(image: Array) -> str:
-    """(3, H, W) in [0, 1] -> a lossless WebP, in the page itself."""
+    """(3, H, W) in [0, 1] -> a lossless WebP as a data: URI, to embed in the page."""
     buffer = io.BytesIO()
     Image.fromarray(quantize(image, 8).transpose(1, 2, 0)).save(buffer, "WEBP", lossless=True)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def difference_uri(photo: Photo, factor: int) -> str:
-    """The difference times a factor, on black; what is not finite is white."""
+    """The data: URI of the difference times a factor, on black; values that are not finite are white."""
     return data_uri(np.nan_to_num(photo.difference * np.float32(factor), nan=1.0, posinf=1.0))
 
 
 def _around_the_worst(difference: Array) -> tuple[slice, slice]:
-    """Rows and columns of at most `SHOWN`, with the largest difference as near the middle as can be."""
+    """Rows and columns of a crop of at most `SHOWN`, with the largest difference as near its middle as possible."""
     peak = np.nan_to_num(difference, nan=np.inf).max(axis=0)
     places = np.unravel_index(int(peak.argmax()), peak.shape)
     found = []

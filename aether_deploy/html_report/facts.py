@@ -32,11 +32,11 @@ class Request:
 
     Attributes:
         model: any artifact.
-        against: the checkpoint that it came from, or any other artifact, which then runs on the CPU (an engine: on
-            the GPU); None compares nothing.
-        images: folder of photos; the packaged ones by default.
+        against: the checkpoint that it came from, or any other artifact; it runs on the CPU, an engine on the GPU. None
+            compares nothing.
+        images: folder of photos; by default the packaged ones.
         device: that the model runs on; see `open_runner`.
-        trust: take files that no manifest vouches for.
+        trust: accept files that no manifest vouches for.
     """
 
     model: Path
@@ -51,12 +51,12 @@ class Facts:
     """What was found.
 
     Attributes:
-        request: that was asked.
-        model, against: see `files.describe_file`.
-        runner: that ran the model, for people; "" if it could not be run.
+        request: the request.
+        model, against: see `inspection.describe_file`.
+        runner: name of the runner of the model, for people; "" if it could not be run.
         parity: of this run; None if nothing was compared.
-        photos: what came out.
-        statements: what a reader must know of how this was found, each a sentence.
+        photos: the outputs.
+        statements: what a reader must know about how this was found, each a sentence.
         created: UTC, ISO 8601.
     """
 
@@ -77,7 +77,7 @@ class Facts:
         return "passed" if self.parity.passed else "failed"
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; everything but the pictures."""
+        """A dict for JSON, without the pictures."""
         return {
             "verdict": self.verdict,
             "created": self.created,
@@ -95,8 +95,8 @@ def examine(request: Request) -> Facts:
     """Describes, runs and compares; a failed parity is a fact, not an error.
 
     Raises:
-        AetherDeployError: a file that cannot be read, may not be loaded or cannot be run. An engine that cannot be
-            run here is described all the same where nothing is to be compared.
+        AetherDeployError: a file cannot be read, may not be loaded, or cannot be run. If nothing is to be compared, an
+            engine that cannot be run here is described all the same.
     """
     file = known_file(request.model, trust=request.trust)
     other = known_file(request.against, trust=request.trust) if request.against else None
@@ -125,7 +125,7 @@ def examine(request: Request) -> Facts:
 def _compare(
     request: Request, runner: Runner, reference: Runner | None
 ) -> tuple[ParityReport | None, tuple[Photo, ...], tuple[str, ...]]:
-    """Each case runs once; its output is judged and is what the pictures show."""
+    """Runs each case once; the output that is judged is also the one that the pictures show."""
     photos = parity_photos(request.images)
     if reference is None:
         every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static)
@@ -162,7 +162,7 @@ def _where_it_came_from(model: dict[str, Any], against: dict[str, Any] | None) -
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collects what the library warns of, such as a fall to another device."""
+    """Collects the library's warnings, such as falling back to another device."""
     found: list[str] = []
 
     class Collector(logging.Handler):

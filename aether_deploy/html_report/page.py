@@ -1,4 +1,4 @@
-"""The facts and pictures of a report as one HTML file that loads nothing."""
+"""The facts and pictures of a report as one HTML file that loads nothing else."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def render(facts: Facts, speed: Speed | None = None) -> str:
 
 
 def _check(facts: Facts) -> str:
-    """What to type, beside the files, to see the figures again."""
+    """The command that, typed in the files' folder, shows the figures again."""
     names = [facts.against["file"] if facts.against else "CHECKPOINT", facts.model["file"]]
     return shlex.join(["python", "-m", "aether_deploy.parity", *names])
 
 
 def _rows(file: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(label, text) of what is known of a file, in the order that a reader asks for it."""
+    """(label, text) for each fact known about a file, in the order in which a reader asks for them."""
     makers: dict[str, Callable[[dict[str, Any]], str | None]] = {
         "file": lambda f: f"{f['file']}, {_size(f['bytes'])}",
         "kind": _kind,
@@ -134,7 +134,7 @@ def _scientific(value: float | None) -> str:
 
 
 def _decibel(figures: dict[str, Any]) -> str:
-    """JSON has no infinity, which equal outputs have."""
+    """PSNR in dB; equal outputs have an infinite one, which JSON cannot hold."""
     if figures["psnr"] is not None:
         return f"{figures['psnr']:.1f}"
     return "∞" if figures["max_abs"] == 0 else "–"
@@ -151,7 +151,7 @@ def _levels(value: float | None) -> str:
 
 
 def _allowed(parity: dict[str, Any]) -> list[tuple[str, Tolerance]]:
-    """(what for, the row of the tolerance table) of a report, as it was judged by."""
+    """(label, limits) for each tolerance that a report was judged by."""
     limit = Tolerance(**parity["tolerance"])
     if limit.drawn == 1:
         return [(f"allowed ({parity['gate']})", limit)]
@@ -170,14 +170,14 @@ _FILTERS: dict[str, Callable[..., Any]] = {
 
 
 def write_report(request: Request, target: Path, *, benchmark: Path | None = None) -> Facts:
-    """Examines and writes the page, whole or not at all; a failed parity is written too.
+    """Examines the files and writes the page, whole or not at all, even if parity failed.
 
     Args:
         request: what to report on.
-        target: the HTML file; is replaced.
-        benchmark: what `benchmark --json` printed.
+        target: the HTML file; an existing one is replaced.
+        benchmark: file with the output of `benchmark --json`.
     Raises:
-        AetherDeployError: see `examine` and `read_speed`, or the folder cannot be written.
+        AetherDeployError: see `examine` and `read_speed`; or the page cannot be written.
     """
     from aether_deploy.html_report.facts import examine
     from aether_deploy.html_report.page import render

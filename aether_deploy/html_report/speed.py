@@ -1,4 +1,4 @@
-"""What `benchmark --json` printed, as the bars of a chart."""
+"""The output of `benchmark --json` as the bars of a chart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Bar", "Chart", "Speed", "read_speed"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One contender: its median, the spread as a share of it, how many times as fast as the first, and memory."""
+    """One contender: its median, the spread as a share of it, its speed relative to the first, and its memory."""
 
     name: str
     peer: bool
@@ -35,13 +35,13 @@ class Chart:
 
     @property
     def slowest(self) -> float:
-        """Seconds; the length of the longest bar."""
+        """The largest median in seconds, which is the length of the longest bar."""
         return max(bar.median_s for bar in self.bars)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A benchmark: how it was run, and a chart a shape."""
+    """A benchmark: how it was run, and one chart for each shape."""
 
     file: str
     measured: str
@@ -56,7 +56,7 @@ def read_speed(path: Path) -> Speed:
     """Reads the JSON of a benchmark.
 
     Raises:
-        ConfigError: not there, or not what `benchmark --json` prints.
+        ConfigError: the file cannot be read, or is not the output of `benchmark --json`.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """A checkpoint -> the network that it holds, and its fused form.
 
-checkpoint          files as trainers write them, read safely
-families, family    the table of networks, and what is asked of each
+checkpoint          reads files as trainers write them, safely
+families, family    the table of networks, and what each must provide
 aether, aether_spec AetherNet: recognised and read; built, fused, described
 definition          AetherNet's classes, from neosr/archs/aether_arch.py
 fusion              branches -> one convolution, a network -> its fused form

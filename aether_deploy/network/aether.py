@@ -1,4 +1,4 @@
-"""AetherNet as a family: how a checkpoint of it is recognised and read, and what its graph consists of."""
+"""AetherNet as a family: how its checkpoints are recognised and read, and what its graph consists of."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Aether", "fuse_aether", "read_spec"]
 
-# Output channels of the convolution before each PixelShuffle -> its factor, which is all that tells the scale.
+# Output channels of the convolution before each PixelShuffle -> its factor; only these show the scale.
 _FACTOR_OF_CHANNELS = {64 * 4: 2, 64 * 9: 3}
 
 _QUANTIZATION = re.compile(r"^(quant|dequant)\.|\.activation_post_process\.|\.weight_fake_quant\.")
 
 
 class Aether:
-    """The row of the table; see `Family`."""
+    """AetherNet's row in `families.FAMILIES`; see `Family`."""
 
     name = "aether"
     title = "AetherNet"
@@ -50,10 +50,10 @@ class Aether:
     passes: tuple[str, ...] = ("shuffle_last", "channels_last_sum", "fold_norms")
 
     def recognises(self, keys: Collection[str]) -> bool:
-        """Whether these keys are an AetherNet's, perhaps incomplete.
+        """Whether these keys are an AetherNet's, even an incomplete one.
 
         Raises:
-            CheckpointError: its second generation, or leftovers of quantization-aware training.
+            CheckpointError: they are its second generation's, or include leftovers of quantization-aware training.
         """
         _refuse_relatives(keys)
         return any(key == "conv_first.weight" or key.startswith("layers.") for key in keys)
@@ -68,10 +68,10 @@ class Aether:
 
 
 def fuse_aether(network: AetherNet) -> AetherNet:
-    """A new AetherNet in eval mode, fused; the caller's is left untouched.
+    """A new, fused AetherNet in eval mode; the caller's is not changed.
 
     Args:
-        network: as trained, on any device and in any floating-point type; a fused one gives a copy.
+        network: as trained, on any device and of any floating-point type; a fused one is copied.
     Raises:
         ReparameterizationError: see `merge_branches`.
     """
@@ -79,8 +79,11 @@ def fuse_aether(network: AetherNet) -> AetherNet:
 
 
 def read_spec(state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> AetherSpec:
-    """Reads variant, scale, kernels, depths and form off canonical keys and shapes.
+    """Reads variant, scale, kernels, depths and form from canonical keys and shapes.
 
+    Args:
+        state_dict: canonical keys, see `network.checkpoint`.
+        img_range: of the network; the weights do not show it.
     Raises:
         CheckpointError: keys that are missing, surplus or of a wrong shape.
     """
@@ -115,7 +118,7 @@ def _refuse_relatives(keys: Collection[str]) -> None:
     quantized = [key for key in keys if _QUANTIZATION.search(key)]
     if quantized:
         raise CheckpointError(
-            f"{len(quantized)} keys of quantization-aware training, {quantized[0]} the first; their effect would be "
+            f"{len(quantized)} keys of quantization-aware training, the first {quantized[0]}; their effect would be "
             "lost, so they are not dropped: give the checkpoint from before quantization"
         )
 
@@ -156,7 +159,7 @@ def _scale(state_dict: Mapping[str, Tensor]) -> int:
 
 
 def _variant(spec: AetherSpec) -> str:
-    """The preset that these shapes are, or `aether`; a fused network shows no small kernel to compare."""
+    """The preset with these shapes, or `aether`; in a fused network the small kernel cannot be compared."""
     from aether_deploy.network.definition import arch
 
     for name, preset in arch.PRESETS.items():

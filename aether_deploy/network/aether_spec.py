@@ -1,6 +1,6 @@
 """An AetherNet without its weights: how it is built, fused and described, and what a run of it costs.
 
-Torch is imported by what builds or fuses a network, so that an ONNX file runs without it.
+Torch is imported only to build or fuse a network, so that an ONNX file runs without it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AetherSpec", "fuse_state_dict"]
 
-# Between the body and the last convolution, as in aether_arch; here too, so that no ONNX file waits for torch.
+# Channels between the body and the last convolution, as in aether_arch; repeated so that ONNX needs no torch.
 _TAIL_CHANNELS = 64
 
 
@@ -34,14 +34,14 @@ class AetherSpec:
 
     Attributes:
         variant: `aether_small`, `aether_medium`, `aether_large`, or `aether` for any other.
-        scale: output pixels for each input pixel, along one side.
+        scale: output pixels for each input pixel along one side.
         in_chans: channels of the image.
         embed_dim: D, channels of the body.
-        depths: blocks of each stage.
-        hidden: size of the FFN between its layers.
-        lk_kernel: size of the large kernel.
-        sk_kernel: size of the small kernel; None once fused, when it can no longer be seen.
-        fused: one convolution in each block instead of two branches.
+        depths: number of blocks in each stage.
+        hidden: channels between the layers of the FFN.
+        lk_kernel: side of the large kernel, in pixels.
+        sk_kernel: side of the small kernel; None once fused, when it can no longer be seen.
+        fused: whether each block has one convolution instead of two branches.
         img_range: the one value that the weights do not show; 1.0 unless the training options say otherwise.
     """
 
@@ -58,12 +58,12 @@ class AetherSpec:
 
     @property
     def family(self) -> str:
-        """Its row in `families.FAMILIES`."""
+        """The name of its row in `families.FAMILIES`."""
         return "aether"
 
     @property
     def widths(self) -> Widths:
-        """What the memory of a run is estimated from."""
+        """The channel counts from which the memory of a run is estimated."""
         last = self.upsample_factors[-1] if self.upsample_factors else 1
         return Widths(self.embed_dim, self.hidden, _TAIL_CHANNELS, last)
 
@@ -71,8 +71,7 @@ class AetherSpec:
     def mlp_ratio(self) -> float:
         """A ratio for which int(embed_dim * ratio) is exactly `hidden`.
 
-        hidden / embed_dim fails in floating point for some (49 * (122 / 49) truncates to 121); half a
-        channel more never does.
+        hidden / embed_dim can fail in floating point (49 * (122 / 49) truncates to 121); half a channel more cannot.
         """
         ratio = self.hidden / self.embed_dim
         return ratio if int(self.embed_dim * ratio) == self.hidden else (self.hidden + 0.5) / self.embed_dim
@@ -81,8 +80,8 @@ class AetherSpec:
     def receptive_field(self) -> int:
         """The distance, in input pixels, beyond which an input pixel has no influence on an output pixel.
 
-        Counted from the output: each convolution adds its radius, and a PixelShuffle by f turns a radius r
-        into at most ceil(r / f). 85 for small, 185 for medium and 389 for large at x2.
+        Counted from the output: each convolution adds its radius, and a PixelShuffle by f turns a radius of r into at
+        most ceil(r / f). At x2 it is 85 for small, 185 for medium and 389 for large.
         """
         radius = 1  # conv_last
         for factor in self.upsample_factors:
@@ -92,18 +91,18 @@ class AetherSpec:
 
     @property
     def upsample_factors(self) -> tuple[int, ...]:
-        """Of the PixelShuffles: 3 for x3, else a 2 for each power of two."""
+        """Factors of the PixelShuffles, in order: (3,) for x3, else as many 2s as give the scale."""
         return (3,) if self.scale == 3 else (2,) * (self.scale.bit_length() - 1)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AetherSpec:
-        """The inverse of `as_dict`; keys that are no fields (mlp_ratio) are left out."""
+        """The inverse of `as_dict`; keys that are not fields (mlp_ratio) are ignored."""
         names = {field.name for field in dataclasses.fields(cls)}
         chosen = {name: value for name, value in values.items() if name in names}
         return cls(**{**chosen, "depths": tuple(chosen["depths"])})
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and metadata."""
+        """A dict for JSON and metadata."""
         values = {**dataclasses.asdict(self), "depths": list(self.depths), "mlp_ratio": self.mlp_ratio}
         return {"family": self.family, **values}
 
@@ -112,7 +111,7 @@ class AetherSpec:
         return dataclasses.replace(self, fused=True, sk_kernel=None)
 
     def with_img_range(self, img_range: float) -> AetherSpec:
-        """The same network with the one value that the weights do not show."""
+        """The same network with this img_range, the one value that its weights do not show."""
         return dataclasses.replace(self, img_range=img_range)
 
     def fuse(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -120,7 +119,7 @@ class AetherSpec:
         return fuse_state_dict(state_dict)
 
     def flops(self, shape: Shape) -> int:
-        """Floating-point operations of one run, a multiply-add counting two; biases, norms and GELU are left out.
+        """Floating-point operations of one run, counting a multiply-add as two; without biases, norms and GELU.
 
         Args:
             shape: (N, C, H, W) of the input.
@@ -137,10 +136,14 @@ class AetherSpec:
         return 2 * n * height * width * macs
 
     def bytes_moved(self, shape: Shape, *, width_of_value: int = 4) -> int:
-        """The least that has to be read and written if each layer's fused kernel touches memory once.
+        """The fewest bytes to be read and written in one run if each layer's fused kernel touches memory once.
 
-        A block as two kernels: the depthwise convolution reads and writes D channels; norm, FFN and skip read D twice
-        (convolved and skip) and write D, the hidden channels staying on the chip. Weights are read once.
+        A block is two kernels: the depthwise convolution reads and writes D channels; norm, FFN and skip read D twice
+        (convolved and skip) and write D, while the hidden channels stay on the chip. Weights are read once.
+
+        Args:
+            shape: (N, C, H, W) of the input.
+            width_of_value: bytes per value.
         """
         n, _, height, width = shape
         dim = self.embed_dim
@@ -170,7 +173,7 @@ class AetherSpec:
         return options
 
     def build(self) -> AetherNet:
-        """The network in eval mode, with weights as freshly initialised; the global RNG is left as it was."""
+        """The network in eval mode, freshly initialised; the global RNG is kept. CheckpointError if it cannot be."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -196,7 +199,7 @@ class AetherSpec:
             raise CheckpointError(f"the weights describe a network that cannot be built: {error}") from error
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Key and shape of everything in the state dict of this network."""
+        """Key -> shape for everything in the state dict of this network."""
         import torch
 
         with torch.device("meta"):
@@ -206,7 +209,7 @@ class AetherSpec:
         """Compares [network_g] of a neosr options file with these weights.
 
         Raises:
-            ConfigError: names the first value that the weights contradict.
+            ConfigError: a value contradicts the weights; the message names the first.
         """
         from aether_deploy.network.definition import arch
 
@@ -228,7 +231,7 @@ def fuse_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of the fused network; the given one is not changed.
 
     Args:
-        state_dict: canonical keys (see `aether_deploy.checkpoint`); a fused one is copied as it is.
+        state_dict: canonical keys, see `network.checkpoint`; one that is fused already is copied.
     Raises:
         ReparameterizationError: see `merge_branches`.
     """

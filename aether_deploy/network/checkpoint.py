@@ -1,4 +1,4 @@
-"""A file as neosr (or anyone) wrote it -> canonical state dict, `NetworkSpec` and sha256."""
+"""A file as neosr (or another trainer) wrote it -> canonical state dict, `NetworkSpec` and sha256."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["SUFFIXES", "Checkpoint", "load_checkpoint", "newest_checkpoint", "re
 
 logger = logging.getLogger(__name__)
 
-# neosr's own order, then the wrappers of other trainers; the state dict itself comes last.
+# Keys around the weights: neosr's own, in its order, then other trainers'; a bare state dict comes last.
 PARAM_KEYS = ("params-ema", "params_ema", "params", "net_g", "state_dict")
 BARE = "(bare)"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -39,13 +39,13 @@ _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was read whole.
+    """A checkpoint, fully read.
 
     Attributes:
-        path: the file (of an experiment folder, the one that was taken).
-        sha256: of the file.
-        param_key: the wrapper that the weights were in, or `(bare)`.
-        dtype: of the weights in the file, `float32` or another; the state dict below is float32.
+        path: the file; for an experiment's folder, the file that was taken.
+        sha256: of the file, hexadecimal.
+        param_key: the key that the weights were below, or `(bare)`.
+        dtype: of the weights in the file, `float32` or another; `state_dict` is float32.
         spec: the network.
         state_dict: canonical keys, contiguous float32 tensors on the CPU, all finite.
     """
@@ -58,14 +58,14 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
 
     def build(self) -> nn.Module:
-        """The network with these weights, in eval mode; loaded strictly."""
+        """The network with these weights, loaded strictly, in eval mode."""
         network = self.spec.build()
         network.load_state_dict(self.state_dict, strict=True)
         return network
 
     @property
     def name(self) -> str:
-        """The model's name without scale and `_fused`; of neosr's `net_g_*`, the experiment's name."""
+        """The model's name without scale and `_fused`; for neosr's `net_g_*`, the experiment's name."""
         stem = self.path.stem
         if re.fullmatch(r"net_g_\w+", stem) and self.path.parent.name == "models":
             stem = self.path.resolve().parents[1].name
@@ -84,13 +84,13 @@ def load_checkpoint(
 
     Args:
         path: file or folder.
-        param_key: the wrapper to take; `auto` takes the first of `PARAM_KEYS` that is there.
-        img_range: the one value that the weights do not show; overrides `options`.
+        param_key: the key of the weights; `auto` takes the first of `PARAM_KEYS` in the file.
+        img_range: above 0; the weights do not show it. It overrides `options`; 1.0 if neither gives it.
         options: the neosr options file (TOML) of the training, for `img_range`.
-        sha256: of the file, where it is known already.
+        sha256: of the file, if already known.
     Raises:
-        CheckpointError: the file cannot be read, is another network, or holds NaN.
-        ConfigError: `options` cannot be read or contradicts the weights.
+        CheckpointError: the file cannot be read, is another network, or holds NaN or infinity.
+        ConfigError: `options` cannot be read or contradicts the weights, or `img_range` is not a number above 0.
     """
     path = Path(path)
     if path.is_dir():
@@ -98,7 +98,7 @@ def load_checkpoint(
     contents = _read(path)
     try:
         taken, wrapped = _unwrap(contents, param_key)
-        # Before the weights are looked at: another network is best refused by its name.
+        # Before the weights are checked: another network is best refused by its name.
         family = recognise([_PREFIX.sub("", str(key)) for key in wrapped])
         state_dict, dtype = _canonical(wrapped)
         spec = family.read(state_dict)
@@ -116,10 +116,12 @@ def load_checkpoint(
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """The newest generator below a neosr experiment: highest iteration, or `latest` if as new by mtime.
+    """The newest generator in a neosr experiment: the highest iteration, or `latest` if its mtime is no older.
 
+    Args:
+        folder: experiments/<name>, or its `models`.
     Raises:
-        CheckpointError: no `net_g_*` file there.
+        CheckpointError: there is no `net_g_<iteration>` or `net_g_latest`.
     """
     models = folder / "models" if (folder / "models").is_dir() else folder
     found = [file for file in models.glob("net_g_*") if file.suffix in SUFFIXES and "_archived_" not in file.name]
@@ -138,10 +140,10 @@ def newest_checkpoint(folder: Path) -> Path:
 
 
 def read_neosr_options(path: Path) -> dict[str, Any]:
-    """A neosr options file; TOML only, as neosr itself.
+    """Reads a neosr options file; only TOML, as neosr itself.
 
     Raises:
-        ConfigError: not there, no TOML, or without [network_g].
+        ConfigError: the file cannot be read, is not TOML, or has no [network_g].
     """
     options = read_toml(path)
     if not isinstance(options.get("network_g"), dict):
@@ -197,7 +199,7 @@ def _unwrap(contents: Any, param_key: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def _canonical(wrapped: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """Strips prefixes and the EMA's counter; contiguous float32, finite. Also the dtype of the file."""
+    """(state dict without prefixes and EMA counter, contiguous, finite, float32; dtype in the file)."""
     state_dict: dict[str, Tensor] = {}
     dtypes: set[str] = set()
     for key, value in wrapped.items():
@@ -207,12 +209,12 @@ def _canonical(wrapped: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{key} is a {type(value).__name__}, expected tensors only")
         if name in state_dict:
-            raise CheckpointError(f"{name} is there twice, once below another prefix; save one network alone")
+            raise CheckpointError(f"{name} is there twice, once with another prefix; save one network alone")
         if not value.dtype.is_floating_point:
             raise CheckpointError(f"{key} is {value.dtype}; expected floating-point weights")
         dtypes.add(str(value.dtype).removeprefix("torch."))
         if value.is_sparse or value.device.type != "cpu":
-            raise CheckpointError(f"{key} is no dense tensor with data; save the state dict again")
+            raise CheckpointError(f"{key} is not a dense tensor with data; save the state dict again")
         state_dict[name] = value.detach().to(torch.float32).contiguous()
         unfit = int((~torch.isfinite(state_dict[name])).sum())
         if unfit:

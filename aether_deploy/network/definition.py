@@ -1,7 +1,7 @@
 """The network classes, loaded from `neosr/archs/aether_arch.py`: the only definition.
 
-A wheel carries the file inside the package; a checkout (and an editable install) has it where neosr
-users look for it. It is loaded under a name of our own, so no neosr is imported or needed.
+A wheel carries the file inside the package; a checkout (and an editable install) has it where neosr users look for it.
+It is loaded under a name of our own, so neosr is neither imported nor needed.
 """
 
 from __future__ import annotations

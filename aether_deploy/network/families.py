@@ -1,4 +1,4 @@
-"""The families of networks that are read. Another one is a file beside `aether`, and a line here."""
+"""The families of networks that can be read. A new one is a file beside `aether` and a line here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAMILIES: dict[str, Family] = {family.name: family for family in (Aether(),)}
 
 
 def family_of(spec: NetworkSpec) -> Family:
-    """The row that a network belongs to."""
+    """The family that a network belongs to."""
     return FAMILIES[spec.family]
 
 
@@ -23,7 +23,7 @@ def recognise(keys: Collection[str]) -> Family:
     """The family of a state dict with these canonical keys.
 
     Raises:
-        CheckpointError: of none that is known here, or a relative that is not supported.
+        CheckpointError: the family is unknown, or it is an unsupported relative of a known one.
     """
     found = next((family for family in FAMILIES.values() if family.recognises(keys)), None)
     if found is None:
@@ -33,10 +33,10 @@ def recognise(keys: Collection[str]) -> Family:
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
-    """The inverse of `NetworkSpec.as_dict`, of manifests from before there were families too.
+    """The inverse of `NetworkSpec.as_dict`; manifests older than the families are AetherNet's.
 
     Raises:
-        CheckpointError: of no family that is known here.
+        CheckpointError: the family is unknown.
     """
     family = FAMILIES.get(str(values.get("family", "aether")))
     if family is None:

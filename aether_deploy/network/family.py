@@ -1,4 +1,4 @@
-"""What everything else asks of a network: its spec, and of a kind of networks: its row in the table of families."""
+"""What a network and a kind of network must provide: its spec, and its row in the table of families."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["Family", "NetworkSpec", "Roles", "Widths"]
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """Channels of the tensors whose size decides how much memory a run takes.
+    """Channels of the tensors whose size determines how much memory a run takes.
 
     Attributes:
         body: of the residual stream, at the input's size.
-        hidden: of what is widest inside a block, at the input's size.
+        hidden: of the widest tensor inside a block, at the input's size.
         tail: between the body and the last convolution, at the output's size.
-        last_factor: of the last PixelShuffle; 1 without one.
+        last_factor: factor of the last PixelShuffle; 1 without one.
     """
 
     body: int
@@ -33,14 +33,15 @@ class Widths:
 
 
 class NetworkSpec(Protocol):
-    """A network without its weights; a value, equal to another of the same network.
+    """A network without its weights, as a value: two specs of the same network are equal.
 
     Attributes:
         family: the name of its row in `FAMILIES`.
         variant: the name that its makers gave to these sizes.
-        scale: output pixels for each input pixel, along one side.
+        scale: output pixels for each input pixel along one side.
         in_chans: channels of the image.
-        fused: in its deployed form.
+        fused: whether it is in its deployed form.
+        img_range: the one value that the weights do not show.
     """
 
     @property
@@ -58,12 +59,12 @@ class NetworkSpec(Protocol):
 
     @property
     def receptive_field(self) -> int | None:
-        """The distance, in input pixels, beyond which no input pixel has an influence; None if not known."""
+        """The distance, in input pixels, beyond which an input pixel has no influence; None if unknown."""
         ...
 
     @property
     def widths(self) -> Widths:
-        """What the memory of a run is estimated from."""
+        """The channel counts from which the memory of a run is estimated."""
         ...
 
     def as_fused(self) -> Self:
@@ -71,7 +72,7 @@ class NetworkSpec(Protocol):
         ...
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON and metadata; `families.spec_from_dict` is the inverse."""
+        """A dict for JSON and metadata; `families.spec_from_dict` is the inverse."""
         ...
 
     def describe(self) -> str:
@@ -79,19 +80,19 @@ class NetworkSpec(Protocol):
         ...
 
     def build(self) -> nn.Module:
-        """The network in eval mode, with weights as freshly initialised; the global RNG is left as it was."""
+        """The network in eval mode, freshly initialised; the global RNG is left as it was."""
         ...
 
     def fuse(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict of the fused network; the given one is not changed.
 
         Raises:
-            ReparameterizationError: branches that are not one convolution.
+            ReparameterizationError: the branches are not equal to one convolution.
         """
         ...
 
     def with_img_range(self, img_range: float) -> Self:
-        """The same network with the one value that the weights do not show."""
+        """The same network with this img_range, the one value that its weights do not show."""
         ...
 
     def network_options(self) -> dict[str, Any]:
@@ -102,27 +103,27 @@ class NetworkSpec(Protocol):
         """Compares [network_g] of a neosr options file with these weights.
 
         Raises:
-            ConfigError: names the first value that the weights contradict.
+            ConfigError: a value contradicts the weights; the message names the first.
         """
         ...
 
     def flops(self, shape: Shape) -> int:
-        """Floating-point operations of one run, a multiply-add counting two; biases, norms and GELU are left out."""
+        """Floating-point operations of one run, counting a multiply-add as two; without biases, norms and GELU."""
         ...
 
     def bytes_moved(self, shape: Shape, *, width_of_value: int = 4) -> int:
-        """The least that has to be read and written if each layer's kernel touches memory once."""
+        """The fewest bytes to be read and written in one run if each layer's kernel touches memory once."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which operators of a family's graph play which part for islands in fp32.
+    """Which operators delimit the parts of a family's graph that can stay in fp32.
 
     Attributes:
         norm: operators whose squares overflow fp16.
-        ends: the operator that ends the head, which is what precedes the first of it, and begins the tail, which is the
-            last of it and what follows.
+        ends: the operator that separates the parts: the head is everything before the first one, the tail is the last
+            one and everything after it.
     """
 
     norm: frozenset[str] = frozenset({"LayerNormalization"})
@@ -130,14 +131,14 @@ class Roles:
 
 
 class Family(Protocol):
-    """A kind of networks: one file, and one line in `families.FAMILIES`.
+    """A kind of network: one file, and one line in `families.FAMILIES`.
 
     Attributes:
         name: in manifests.
-        title: for people.
-        operators: all that its ONNX graphs consist of; None if that is not known.
+        title: shown to people.
+        operators: all operators that its ONNX graphs consist of; None if unknown.
         roles: of those operators.
-        passes: names in `graphs.passes.PASSES`, of what makes its fp32 files faster.
+        passes: names in `graphs.passes.PASSES` of the passes that make its fp32 files faster.
     """
 
     name: str
@@ -147,15 +148,15 @@ class Family(Protocol):
     passes: tuple[str, ...]
 
     def recognises(self, keys: Collection[str]) -> bool:
-        """Whether a state dict with these keys is one of this family, perhaps an incomplete one.
+        """Whether a state dict with these keys is of this family, even an incomplete one.
 
         Raises:
-            CheckpointError: a relative that is not supported, by name.
+            CheckpointError: an unsupported relative, which the message names.
         """
         ...
 
     def read(self, state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> NetworkSpec:
-        """The spec, read off keys and shapes.
+        """The spec, read from keys and shapes.
 
         Raises:
             CheckpointError: keys that are missing, surplus or of a wrong shape.
@@ -163,5 +164,5 @@ class Family(Protocol):
         ...
 
     def spec_from_dict(self, values: Mapping[str, Any]) -> NetworkSpec:
-        """The inverse of `NetworkSpec.as_dict`; keys that are no fields are left out."""
+        """The inverse of `NetworkSpec.as_dict`; keys that are not fields are ignored."""
         ...

@@ -1,4 +1,4 @@
-"""Branches -> one convolution in float64, and a network -> its fused form; what is fused is the family's to say."""
+"""Branches -> one convolution in float64, and a network -> its fused form; its family says what is fused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def merge_branches(large: Tensor, small: Tensor, large_bias: Tensor, small_bias:
     Args:
         large: (D, 1, K, K) float.
         small: (D, 1, k, k) float, k at most K and of the same parity.
-        large_bias, small_bias: (D) float.
+        large_bias, small_bias: (D,) float.
     Returns:
-        (D, 1, K, K) and (D), in the dtype of `large`; summed in float64.
+        ((D, 1, K, K) kernel, (D,) bias), summed in float64, in the dtype of `large`.
     Raises:
         ReparameterizationError: the small kernel is larger, or the parities differ.
     Source: RepLKNet, arXiv:2203.06717.
@@ -42,10 +42,10 @@ def merge_branches(large: Tensor, small: Tensor, large_bias: Tensor, small_bias:
 
 
 def fuse_network(network: nn.Module, spec: NetworkSpec) -> nn.Module:
-    """A new network in eval mode, fused; the caller's is left untouched.
+    """A new, fused network in eval mode; the caller's is not changed.
 
     Args:
-        network: as trained, on any device and in any floating-point type; a fused one gives a copy.
+        network: as trained, on any device and of any floating-point type; a fused one is copied.
         spec: of that network.
     Raises:
         ReparameterizationError: see `NetworkSpec.fuse`.

@@ -151,7 +151,7 @@ def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: b
             skipped.append(job.target)
     if skipped and record is None:
         logger.warning(
-            "%d results in %s have no record of what made them; they are kept, --overwrite replaces them",
+            "%d results were in %s without a record of what made them; they are kept, --overwrite replaces them",
             len(skipped),
             output,
         )

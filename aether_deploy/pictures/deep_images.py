@@ -81,7 +81,7 @@ def _read_png(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi 
         pixels: Pixels = png_decode(path.read_bytes())
     except PngError as error:
         raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
-    # Only the header is read here: Pillow decodes when pixels are asked for.
+    # Only the header is read here: Pillow decodes pixels on demand.
     with Image.open(path) as image:
         orientation, exif = exif_of(image, path)
         return pixels, orientation, image.info.get("icc_profile"), exif, dpi_of(image.info)

@@ -1,10 +1,10 @@
-"""How exact a file is: a row a precision, and the forms that a file can have.
+"""How exact a file is, one row per precision, and the forms that a file can have.
 
-precision          what a row says; `Tolerance`
-fp32, fp16, bf16   the rows, one a file; `half` is what the latter two share
+precision          the fields of a row; `Tolerance`
+fp32, fp16, bf16   the rows, one per file; `half` is what the latter two share
 table              PRECISIONS
-choices            what can be asked of a file besides: types at the ends, islands in fp32, FFN
-variant, forms     one form of a network, and how its graph comes about
+choices            the other choices for a file: types of input and output, fp32 islands, FFN
+variant, forms     one form of a network, and how its graph is made
 
-Importing these waits for neither torch nor onnx, so that `--help` does not.
+Importing these, except `forms`, loads neither torch nor onnx, so `--help` need not wait.
 """

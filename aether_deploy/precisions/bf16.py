@@ -1,4 +1,4 @@
-"""bf16: 8 bits of mantissa, fp32's range."""
+"""bf16: 8 significant bits, fp32's range."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BF16 = Precision(
     storage="BFLOAT16",
     tensorrt="BF16",
     bytes=2,
-    # Conv takes bfloat16 from here on.
+    # Conv takes bfloat16 from this opset on.
     min_opset=22,
-    # Three bits less of mantissa than fp16, so eight times each.
+    # Three significant bits fewer than fp16, so eight times each error.
     tolerance=Tolerance(max_abs=4 / 255, mean_abs=2.6e-3, min_psnr=52, drawn=2),
     least_capability=(8, 0),
     convert=functools.partial(convert_to, "bf16", "BFLOAT16"),

@@ -1,4 +1,4 @@
-"""How the graph of each variant comes about."""
+"""How the graph of each variant is made."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Mo
     """The variant's graph before rounding: its opset, shapes and FFN, in fp32.
 
     Args:
-        network: fused, in eval mode; is not changed.
+        network: fused, in eval mode; not changed.
         spec: of that network.
+        variant: the form.
     Raises:
         ExportError: see `export_onnx` and `in_form`.
     """
@@ -35,20 +36,20 @@ def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Mo
 
 
 def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model:
-    """What the exporter gave with the variant's FFN, and in fp32 after the family's passes; a copy.
+    """A copy of the exported graph with the variant's FFN and, for fp32, the family's passes applied.
 
     Raises:
         ExportError: see `applied`.
     """
     names = ["ffn_as_convolutions"] if variant.ffn == "conv1x1" else []
-    # Measured on the CPU, which runs fp32; on a GPU not, and in half the tail's larger kernel would be an fp32 island.
+    # Measured on the CPU in fp32, not on a GPU; in half precision the tail's larger kernel would be an fp32 island.
     if not variant.row.rounds:
         names += family_of(spec).passes
     return applied(exported, *(PASSES[name]() for name in names))
 
 
 def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterator[Conversion]:
-    """What `fp32_model` gave, in the variant's own precision; more than one only for `auto`, cheapest first.
+    """The result of `fp32_model` in the variant's half precision; several only for islands `auto`, cheapest first.
 
     Raises:
         ExportError: see `Precision.convert`.
@@ -60,14 +61,15 @@ def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterato
 def onnx_model(
     network: nn.Module, spec: NetworkSpec, variant: Variant, *, metadata: Mapping[str, str] | None = None
 ) -> ir.Model:
-    """The network as one ONNX model in memory, not proved; `export_model` writes proved ones.
+    """The network as one ONNX model in memory, unproved; `export_model` writes proved files.
 
     Args:
-        network: fused, in eval mode; is not changed.
+        network: fused, in eval mode; not changed.
         spec: of that network.
+        variant: the form.
         metadata: for `metadata_props`.
     Raises:
-        ExportError: islands are `auto`, which takes measuring; or see `fp32_model` and `conversions`.
+        ExportError: islands `auto`, which need measuring; or see `fp32_model` and `conversions`.
     """
     model = fp32_model(network, spec, variant)
     if variant.row.rounds:

@@ -1,4 +1,4 @@
-"""What fp16 and bf16 share: the pass that makes them."""
+"""What fp16 and bf16 share: how the pass that makes them is called."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["convert_to"]
 
 
 def convert_to(name: str, storage: str, graph: ir.Model, roles: Roles, io: str, islands: str) -> Iterator[Conversion]:
-    """A strongly typed graph for each policy to try: the one that was asked for, or all from the cheapest on.
+    """A strongly typed graph for each policy to try: the given one, or all of them, cheapest first.
 
     Args:
         name: of the precision.
-        storage: ONNX's name of the type.
-        graph: in fp32; is not changed.
+        storage: ONNX's name for the type.
+        graph: in fp32; not changed.
         roles: of the network's family.
-        io: fp32 or fp16, the type at both ends.
+        io: fp32 or fp16, the type of input and output.
         islands: a key of `POLICIES`, or `auto`.
     Raises:
         ExportError: see `to_half`.

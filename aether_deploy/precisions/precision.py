@@ -1,4 +1,4 @@
-"""What a row of the precision table says."""
+"""The fields of a row of the precision table."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["Precision", "Tolerance"]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The most that an artifact of one precision may differ from the network as it was trained.
+    """How far an artifact of one precision may differ from the network as it was trained.
 
     Attributes:
-        max_abs: of a single value, in output units (1.0 is white).
-        mean_abs: of a case's mean absolute error, in output units.
-        min_psnr: dB between both outputs, peak 1.0.
-        drawn: by how much errors may be larger on what is drawn (noise at full contrast, one-pixel stripes), whose
+        max_abs: largest error of a single value, in output units (1.0 is white).
+        mean_abs: largest mean absolute error of a case, in output units.
+        min_psnr: least PSNR between the two outputs, in dB, peak 1.0.
+        drawn: factor by which errors may be larger on drawn inputs (noise at full contrast, one-pixel stripes), whose
             activations are larger than those of any photo.
-        relative: the limits grow with the outputs where those are larger than a picture's, as errors of float
-            arithmetic do; false where what counts is a picture's levels.
+        relative: whether the limits grow with outputs larger than a picture's, as float errors do; False where
+            a picture's levels are what counts.
     """
 
     max_abs: float
@@ -38,7 +38,7 @@ class Tolerance:
     relative: bool = False
 
     def scaled(self, factor: float) -> Tolerance:
-        """Errors `factor` times as large, PSNR lower by as much."""
+        """Limits for errors `factor` times as large, and a PSNR lower by as much."""
         return dataclasses.replace(
             self,
             max_abs=self.max_abs * factor,
@@ -47,25 +47,25 @@ class Tolerance:
         )
 
     def for_drawn(self) -> Tolerance:
-        """The row for noise and patterns."""
+        """The limits for noise and patterns."""
         return self.scaled(self.drawn)
 
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A row of the table.
+    """A row of the precision table.
 
     Attributes:
-        name: `fp16`, in options, file names and manifests.
-        storage: ONNX's name of the type that weights are stored in.
-        tensorrt: TensorRT's name of it.
-        bytes: of a value.
-        min_opset: the first in which ONNX has convolutions of that type.
+        name: in options, file names and manifests, such as `fp16`.
+        storage: ONNX's name for the type of the weights.
+        tensorrt: TensorRT's name for it.
+        bytes: per value.
+        min_opset: the first opset in which ONNX has convolutions of that type.
         tolerance: by which a file is judged.
-        least_capability: the first GPU generation that computes in it, as (8, 0); None if all do.
-        convert: (fp32 graph, roles, io, islands) -> the graph in this precision, several for islands `auto`, the
-            cheapest first; None where the fp32 graph is the file.
-        wider: the precision to take where this one overflows.
+        least_capability: the first GPU generation that computes in it, such as (8, 0); None if all do.
+        convert: (fp32 graph, roles, io, islands) -> the graph in this precision, several for islands `auto`,
+            cheapest first; None if the fp32 graph itself is the file.
+        wider: the precision to use where this one overflows.
         in_onnxruntime: whether ONNX Runtime's CPU provider has its operators.
     """
 
@@ -82,5 +82,5 @@ class Precision:
 
     @property
     def rounds(self) -> bool:
-        """Whether results are rounded: such a file can have islands in fp32, and is executed as its types say."""
+        """Whether results are rounded: such a file can have fp32 islands, and is executed as its types say."""
         return self.convert is not None

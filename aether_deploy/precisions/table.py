@@ -1,4 +1,4 @@
-"""The precisions that a file can have. Another one is a file beside these, and a line here."""
+"""The precisions that a file can have. A new one is a file beside these and a line here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One form of a network as ONNX: precision, types at the ends, fp32 islands, FFN, opset, shape."""
+"""One form of a network as ONNX: precision, types of input and output, fp32 islands, FFN, opset, shape."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ __all__ = ["Variant", "variants"]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One form of a network, complete: what is left to a default is filled in.
+    """One form of a network, complete: defaults are filled in.
 
     Attributes:
-        precision: a row of `PRECISIONS`.
-        io: fp32 or fp16, the type at both ends; a file in fp32 has fp32.
-        islands: what stays in fp32: a key of `choices.POLICIES`, or `auto`, which tries them; of fp32 `default`.
+        precision: a key of `PRECISIONS`.
+        io: fp32 or fp16, the type of input and output; always fp32 for a file in fp32.
+        islands: what stays in fp32: a key of `choices.POLICIES`, or `auto`, which tries them in order; always
+            `default` for a file in fp32.
         ffn: linear or conv1x1.
-        opset: 17 to 23; 0 is 20, or the first that the precision can have.
-        static: fixed (N, C, H, W) of the input; dynamic otherwise.
+        opset: 17 to 23; 0 means 20, or the precision's first if that is higher.
+        static: fixed (N, C, H, W) of the input; None if it is dynamic.
     Raises:
         ExportError: a value that is not offered.
     """
@@ -62,12 +63,12 @@ class Variant:
 
     @property
     def row(self) -> Precision:
-        """Of the precision table."""
+        """Its row of the precision table."""
         return PRECISIONS[self.precision]
 
     @property
     def tags(self) -> str:
-        """What a file name says beyond precision and opset: only what differs from the default."""
+        """The part of a file name beyond precision and opset: only what differs from the defaults."""
         parts = (
             "_io16" if self.io == "fp16" else "",
             f"_islands-{self.islands}" if self.islands != "default" else "",
@@ -77,18 +78,18 @@ class Variant:
         return "".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """What a manifest and an ONNX file's metadata say of it; shape and islands have fields of their own there."""
+        """Its entries in a manifest and an ONNX file's metadata, where shape and islands have fields of their own."""
         return {"precision": self.precision, "io": self.io, "ffn": self.ffn}
 
 
 def variants(precisions: Iterable[str] = ("fp32",), **choices: Any) -> tuple[Variant, ...]:
-    """A variant for each precision, once, with the same choices otherwise.
+    """A variant for each different precision, with the same other choices.
 
     Args:
-        precisions: rows of `PRECISIONS`.
+        precisions: keys of `PRECISIONS`.
         choices: `io`, `islands`, `ffn`, `opset` and `static`, see `Variant`.
     Raises:
-        ExportError: a value that is not offered, or ends and islands where nothing is in half precision.
+        ExportError: a value that is not offered, or `io` or `islands` without any half precision.
     """
     found = tuple(Variant(precision, **choices) for precision in dict.fromkeys(precisions))
     asked = (choices.get("io", "fp32"), choices.get("islands", "default"))

@@ -1,10 +1,10 @@
 """Is this file the network as it was trained? The inputs, the figures, the verdict, and its record.
 
-cases, photos    what goes in
-tolerances       how far an artifact of each precision may be off
-figures          the difference of two outputs
+cases, photos    the inputs
+tolerances       how far an artifact of each precision may differ
+figures          the difference between two outputs
 verdict          the report, `ParityError`
-reference        what the trained network gives, captured before anything is done to it
+reference        the trained network's outputs, captured before anything is done to it
 exactness        fused weights against the trained ones, in float64
 comparison       two runners on the same inputs
 manifest         the JSON beside each artifact

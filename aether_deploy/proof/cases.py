@@ -1,4 +1,4 @@
-"""The inputs of a parity check: photos, noise and drawn patterns, in shapes that find what one alone would hide."""
+"""The inputs of a parity check: photos, noise and drawn patterns, in shapes that show what one alone would hide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Case", "parity_cases"]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An input: `lr` is (N, C, H, W) float32, about [0, 1]; `drawn` if it is noise or a pattern and no photo."""
+    """An input: `lr` is (N, C, H, W) float32, about [0, 1]; `drawn` is True for noise and patterns, not for photos."""
 
     name: str
     lr: Array
@@ -28,11 +28,11 @@ class Case:
 
 # Shapes of noise, (N, H, W): batch 2, odd, non-square, a single pixel.
 _NOISES = ((1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1))
-# Of the patterns, and of the photo whose values go beyond [0, 1].
+# Shape of the patterns, and of the photo whose values go beyond [0, 1].
 _PATTERN = (1, 24, 32)
 
-# (channel, row, column), each an array of all of them -> values. One-pixel stripes err most in half precision, the
-# coloured ones most of all: up to 0.40 of a level where the checkerboard has 0.34.
+# Arrays of all channels, rows and columns -> values. One-pixel stripes err most in half precision, coloured ones most
+# of all: up to 0.40 of a level, where the checkerboard has 0.34.
 _PATTERNS: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], NDArray[np.generic]]] = {
     "black": lambda c, y, x: 0 * c,
     "white": lambda c, y, x: 0 * c + 1,
@@ -50,14 +50,14 @@ def parity_cases(
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
 ) -> tuple[Case, ...]:
-    """Photos, noise and patterns; batch 2, odd, non-square and 1x1; and a photo beyond [0, 1], as videos have it.
+    """Photos, noise and patterns; batch 2, odd, non-square and 1x1; and a photo beyond [0, 1], as in videos.
 
     Args:
-        photos: (name, (1, 3, H, W) in [0, 1]); a network of other channels gets grey, or the colours again.
+        photos: (name, (1, 3, H, W) in [0, 1]); see `with_channels` for networks of other than 3 channels.
         in_chans: C.
-        static: the one (N, C, H, W) that an artifact takes; every case has it then, photos being mirrored
+        static: the only (N, C, H, W) that an artifact takes; every case then has this shape, photos being mirrored
             and cropped to it.
-        shapes: further (N, H, W) for noise, say those of an optimization profile.
+        shapes: further (N, H, W) of noise, such as those of an optimization profile.
     """
     noises, pattern = [*_NOISES, *shapes], _PATTERN
     if static is not None:
@@ -88,7 +88,7 @@ def _patterns(shape: tuple[int, int, int], channels: int) -> Iterator[Case]:
 
 
 def _beyond(photos: Sequence[tuple[str, Array]], shape: tuple[int, int, int]) -> Iterator[Case]:
-    """The range of a video whose colours leave the RGB cube: -0.25 to 1.25."""
+    """Photos stretched to -0.25 to 1.25, the range of videos whose colours leave the RGB cube."""
     n, height, width = shape
     for name, lr in photos:
         wide = fitted(lr[:1], n, height, width) * np.float32(1.5) - np.float32(0.25)

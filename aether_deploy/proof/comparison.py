@@ -1,4 +1,4 @@
-"""Two runners of one network on the same inputs: what `parity` and `report` both do."""
+"""Compares two runners of one network on the same inputs, as `parity` and `report` do."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Comparison", "compare_runners", "fitting_cases"]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of it.
+    """The outcome of a comparison.
 
     Attributes:
-        runners: what ran both, for people.
-        reference: the inputs, and what the reference gave.
-        outputs: what the candidate gave.
+        runners: names of both runners, for people.
+        reference: the inputs, and the reference's outputs.
+        outputs: the candidate's outputs.
         report: the verdict.
         left_out: inputs that one of them does not take, for people.
     """
@@ -37,7 +37,7 @@ class Comparison:
     left_out: tuple[str, ...]
 
     def require(self, what: str = "the second file") -> None:
-        """Raises ParityError, naming the worst input, unless both are one network."""
+        """Raises ParityError, naming the worst input, unless both are the same network."""
         self.report.require(what)
 
 
@@ -55,7 +55,7 @@ def compare_runners(
         reference, candidate: of one network.
         photos: see `parity_cases`.
         names: of both, in that order, for people.
-        gate: a row of `TOLERANCES`; `auto` takes that of the less precise of both.
+        gate: a key of `TOLERANCES`; `auto` takes that of the less precise runner.
     Raises:
         RunnerError: their channels or scales differ, or they take no shape in common.
     """
@@ -83,7 +83,7 @@ def compare_runners(
 
 
 def fitting_cases(cases: Sequence[Case], *runners: Runner) -> tuple[list[Case], list[str]]:
-    """The cases that engines take, with the drawn ones at the smallest shape too, and which were left out."""
+    """(cases that all runners take, names of those left out); adds small drawn cases if any were left out."""
 
     def taken(case: Case) -> bool:
         return all(runner.takes(case.lr.shape) for runner in runners)

@@ -1,4 +1,4 @@
-"""That fused weights are the trained ones: a proof in float64, where rounding hides nothing."""
+"""Proves in float64, where rounding hides nothing, that fused weights are the trained ones."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["require_exact"]
 def require_exact(checkpoint: Checkpoint, fused: nn.Module, what: str) -> ParityReport:
     """Compares a fused network with the trained one, both in float64 on two small cases.
 
-    Fusing is exact algebra and no statistics: one kernel that is wrong anywhere shows on any image that is large enough
-    for its weights to be used, so two inputs are as good as forty. In float32 one block in fp16 or a weight that is off
-    by a thousandth would be lost among the roundings.
+    Fusing is exact algebra, not statistics: a single wrong kernel shows on any image large enough to use all its
+    weights, so two inputs are as good as forty. In float32 one block in fp16, or a weight that is off by a thousandth,
+    would be lost among rounding errors.
 
     Args:
-        checkpoint: as trained; a fused one has nothing to be compared with but itself.
-        fused: in eval mode; is not changed.
+        checkpoint: as trained; a fused one can only be compared with itself.
+        fused: in eval mode; not changed.
         what: its name, for messages.
     Raises:
         ParityError: they differ.

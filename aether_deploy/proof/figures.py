@@ -1,4 +1,4 @@
-"""The difference of two outputs, as figures."""
+"""The difference between two outputs, as figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["Figures", "figures_of"]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The difference of two outputs.
+    """The difference between two outputs.
 
     Attributes:
         max_abs, mean_abs: absolute error in output units (1.0 is white).
-        psnr: dB, peak 1.0; infinite if equal.
+        psnr: in dB, peak 1.0; infinite if equal.
         max_level: largest difference in 8-bit levels after clamping to [0, 1] and rounding.
         levels_share: share of 8-bit values that differ, 0 to 1.
-        nan, inf: values of the candidate that are not finite where the reference's are.
+        nan, inf: numbers of NaN and infinite values in the candidate's output.
     """
 
     max_abs: float
@@ -33,7 +33,7 @@ class Figures:
 
 
 def figures_of(expected: Array, actual: Array) -> Figures:
-    """The difference of two outputs of one shape; both (N, C, H, W), RGB, about [0, 1].
+    """The difference between two outputs of the same shape, both (N, C, H, W), about [0, 1].
 
     Raises:
         ValueError: the shapes differ.

@@ -1,4 +1,4 @@
-"""The JSON beside each artifact: what it is, where it came from, what was proved."""
+"""The JSON beside each artifact: what it is, where it came from, and what was proved."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """What a manifest says of an engine.
+    """What a manifest says about an engine.
 
     Attributes:
         flavour: `tensorrt` or `tensorrt-rtx`.
-        version: of the TensorRT that built it, and the only one that runs it.
-        compute_capabilities: that it is for, as `sm86`.
+        version: of the TensorRT that built it, the only one that runs it.
+        compute_capabilities: those that it is for, such as `sm86`.
         profiles: {min, opt, max, activation_bytes} of each.
-        workspace: the most bytes of activation memory; None for all that there was.
-        build_seconds: of the build.
-        network: ends, layers and types, read back from the parsed network.
+        workspace: limit of activation memory in bytes; None for all the memory there was.
+        build_seconds: duration of the build.
+        network: inputs, outputs, layers and types, read back from the parsed network.
         header: what the file's first bytes say.
-        onnx: {file, sha256, bytes, kind, parity} of what it was built from.
-        executed: it was run, and `parity` is its own.
+        onnx: {file, sha256, bytes, kind, parity} of the file that it was built from.
+        executed: whether it was run, so that `parity` is its own.
         device: {gpu, compute_capability, cuda} that it ran on.
-        latency: {shape, runs, median_ms, p99_ms} of each shape measured.
-        device_memory: bytes of activations of each profile, as the engine says.
+        latency: {shape, runs, median_ms, p99_ms} of each measured shape.
+        device_memory: activation memory of each profile in bytes, as the engine reports it.
     """
 
     flavour: str
@@ -70,29 +70,29 @@ class EngineRecord:
     device_memory: list[int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; what only an executed engine has is left out of another's."""
+        """A dict for JSON, without the fields that only an executed engine has if this one was not."""
         values = dataclasses.asdict(self)
         return {name: value for name, value in values.items() if value is not None or name == "workspace"}
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The fields of design's manifest; a value of None or an empty one is left out of the file.
+    """A manifest; values that are None or empty are left out of the file.
 
     Attributes:
         artifact: {file, sha256, bytes, kind}.
         source: {file, sha256, param_key, form}.
         network: the spec.
-        parity: {gate, passed, worst, figures, cases}; none of an engine that was not run.
-        variant: precision, types at both ends, islands, FFN and opset; in the file they stand each for itself.
-        shapes: {input, output} symbolic or fixed, or {min, opt, max} of an engine.
+        parity: {gate, passed, worst, figures, cases}; None for an engine that was not run.
+        variant: precision, types of input and output, islands, FFN and opset; in the file each is a field of its own.
+        shapes: {input, output}, symbolic or fixed; or {min, opt, max} of an engine.
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
         activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph.
-        engine: of an engine.
+        engine: only of an engine.
         tools: {name: version}.
         created: UTC, ISO 8601.
-        schema: of this file.
+        schema: version of this format.
     """
 
     artifact: dict[str, Any]
@@ -111,13 +111,13 @@ class Manifest:
 
     @property
     def proof(self) -> tuple[str, dict[str, Any] | None]:
-        """(what was compared, the report on it); of an engine that was not run, the ONNX file that it comes from."""
+        """(what was compared, its report); for an engine that was not run, the ONNX file that it was built from."""
         if self.parity is None and self.engine is not None:
             return "the ONNX file", self.engine.onnx["parity"]
         return "the engine" if self.artifact["kind"] == "engine" else "the file", self.parity
 
     def as_dict(self) -> dict[str, Any]:
-        """As it stands in the file."""
+        """Its contents as in the file."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         del values["variant"]
         return {
@@ -133,7 +133,7 @@ class Manifest:
         }
 
     def write(self, artifact: Path) -> Path:
-        """Writes `<artifact>.json`, for a file that is to be published with it."""
+        """Writes `<artifact>.json`, to be published together with the file; returns its path."""
         target = manifest_path(artifact)
         values = {name: value for name, value in self.as_dict().items() if value not in (None, "", {})}
         target.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -141,7 +141,7 @@ class Manifest:
 
 
 def describe_artifact(path: Path, kind: str, *, name: str | None = None) -> dict[str, Any]:
-    """{file, sha256, bytes, kind} of a file; `name` where it still has a temporary one."""
+    """{file, sha256, bytes, kind} of a file; `name` is its final name if `path` is temporary."""
     return {"file": name or path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
 
 
@@ -165,7 +165,7 @@ def read_manifest(artifact: str | os.PathLike[str]) -> Manifest | None:
     """The manifest beside an artifact; None if there is none.
 
     Raises:
-        ManifestError: a file that is none, or of another schema.
+        ManifestError: the file is not a manifest, or has another schema.
     """
     path = manifest_path(Path(artifact))
     if not path.is_file():
@@ -199,10 +199,12 @@ def _from_dict(values: dict[str, Any]) -> Manifest:
 
 
 def require_match(artifact: Path, manifest: Manifest, sha256: str) -> None:
-    """That a file is the one that its manifest describes.
+    """Checks that a file is the one that its manifest describes.
 
     Args:
-        sha256: of the file.
+        artifact: the file, for messages.
+        manifest: beside it.
+        sha256: of the file, hexadecimal.
     Raises:
         ManifestError: it is not.
     """
@@ -215,7 +217,7 @@ def require_match(artifact: Path, manifest: Manifest, sha256: str) -> None:
 
 
 def tool_versions(*packages: str) -> dict[str, str]:
-    """Versions of aether-deploy, Python and the named distributions, those that are installed."""
+    """Versions of Python, aether-deploy and the named distributions, as far as they are installed."""
     versions = {"python": platform.python_version()}
     for package in ("aether-deploy", *packages):
         try:
@@ -226,5 +228,5 @@ def tool_versions(*packages: str) -> dict[str, str]:
 
 
 def utc_now() -> str:
-    """The time in UTC, to the second."""
+    """The current time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

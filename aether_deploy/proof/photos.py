@@ -14,13 +14,19 @@ from aether_deploy.samples import PHOTOS
 __all__ = ["parity_photos"]
 
 
-# A photo takes part in a parity check as a crop of at most this size: every weight sees real content
-# from a few thousand pixels on, and the reference of a large network stays a matter of seconds.
+# A parity check uses a crop of each photo, of at most this (height, width): a few thousand pixels show every weight
+# real content, and the reference of a large network takes only seconds.
 PARITY_CROP = (64, 96)
 
 
 def parity_photos(folder: str | os.PathLike[str] | None = None) -> list[tuple[str, Array]]:
-    """(name, crop) of each picture in a folder, the packaged photos by default."""
+    """(name, centre crop) of each picture in a folder, by default the packaged photos.
+
+    Returns:
+        crops of (1, 3, H, W) float32 in [0, 1], at most `PARITY_CROP`.
+    Raises:
+        ImageError: see `list_images` and `read_picture`.
+    """
     photos = []
     for path in list_images(PHOTOS if folder is None else Path(folder)):
         image = read_image(path)

@@ -1,4 +1,4 @@
-"""What the network gives as it was trained, captured before anything is done to it."""
+"""The outputs of the network as it was trained, captured before anything is done to it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def capture_reference(
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
 ) -> Reference:
-    """Every case through the trained network in float32, from weights read off the disk.
+    """Runs every case through the trained network in float32, with weights read from disk.
 
     Args:
-        checkpoint: unfused, or fused where nothing else is left.
-        images: photos for the cases, the packaged ones by default.
+        checkpoint: unfused, or fused if only that is left.
+        images: folder of photos for the cases; by default the packaged ones.
         static, shapes: see `parity_cases`.
     """
     cases = parity_cases(parity_photos(images), in_chans=checkpoint.spec.in_chans, static=static, shapes=shapes)
@@ -41,9 +41,9 @@ def capture_reference(
 
 
 def capture_exact(checkpoint: Checkpoint) -> Reference:
-    """A small photo and small noise in float64, which takes ten times as long as float32.
+    """Runs a small photo and small noise in float64, which takes ten times as long as float32.
 
-    Every weight of a kernel of up to 25x25 is used by a picture of 13 pixels a side.
+    A picture of 13 pixels a side uses every weight of a kernel of up to 25x25.
     """
     channels = checkpoint.spec.in_chans
     (name, photo), *_ = parity_photos()

@@ -1,4 +1,4 @@
-"""What parity means: the figures, the comparison, and the report as a value; nothing here needs torch."""
+"""What parity means: figures, comparison, and the report as a value; nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class ParityReport:
     """The verdict on one artifact.
 
     Attributes:
-        gate: the row of `TOLERANCES`.
+        gate: a key of `TOLERANCES`.
         tolerance: that row.
-        results: one a case.
+        results: one for each case.
     """
 
     gate: str
@@ -51,7 +51,7 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """All cases, and at least one."""
+        """Whether all cases passed, and there is at least one."""
         return bool(self.results) and not any(result.failure for result in self.results)
 
     @property
@@ -74,14 +74,14 @@ class ParityReport:
         )
 
     def require(self, what: str = "the file", *, hint: str = "") -> None:
-        """Raises ParityError, naming the worst case and then the hint, unless all passed."""
+        """Raises ParityError, with the worst case and the hint in its message, unless all cases passed."""
         if not self.passed:
             worst = self.worst
             message = f"{what} is not the network as it was trained: {worst.case}: {worst.failure}{hint}"
             raise ParityError(message, self)
 
     def table(self, *, title: str = "parity") -> Table:
-        """A rich table with a row a case, and what the gate allows."""
+        """A rich table with one row per case, and what the gate allows."""
         from rich.table import Table
 
         table = Table(
@@ -120,7 +120,7 @@ class ParityReport:
         return {"passed": self.passed, "worst": self.worst.case, "figures": finite(dataclasses.asdict(self.overall))}
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: no NaN or Infinity, which JSON has not; they become null."""
+        """A dict for JSON, which has no NaN or Infinity: they become None."""
         return {
             "gate": self.gate,
             "passed": self.passed,
@@ -135,7 +135,7 @@ class ParityReport:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the network gave as it was trained, captured before any transformation."""
+    """The inputs, and the outputs of the network as it was trained, captured before any transformation."""
 
     cases: tuple[Case, ...]
     outputs: tuple[Array, ...]
@@ -152,13 +152,13 @@ def capture(run: Callable[[Array], Array], cases: Iterable[Case]) -> Reference:
 
 
 def verify(reference: Reference, run: Callable[[Array], Array], gate: str, *, what: str = "candidate") -> ParityReport:
-    """Runs a candidate on the reference's inputs and compares; raises nothing on a failure.
+    """Runs a candidate on the reference's inputs and compares; a failure is reported, not raised.
 
     Args:
         reference: from `capture`.
         run: the candidate, (N, C, H, W) -> (N, C, scale*H, scale*W).
-        gate: a row of `TOLERANCES`.
-        what: the candidate's name, for the progress shown.
+        gate: a key of `TOLERANCES`.
+        what: the candidate's name, shown with the progress.
     """
     tolerance = TOLERANCES[gate]
     results = []
@@ -180,17 +180,17 @@ def _judge(case: Case, expected: Array, actual: Array, tolerance: Tolerance) -> 
 
 
 def _size(expected: Array) -> float:
-    """By how much outputs exceed what a picture's are, 1 at least.
+    """The factor by which outputs exceed those of a picture, at least 1.
 
-    Float arithmetic errs in proportion to what it computes: right networks with outputs up to 12 erred by up to 3.6e-6
-    on average, where 1e-6 is allowed. What stays below twice white, as trained networks do, is judged as it stands.
+    Float errors are proportional to the values: right networks with outputs up to 12 erred by up to 3.6e-6 on average,
+    where 1e-6 is allowed. Outputs below twice white, as of trained networks, are judged by the limits as they are.
     """
     largest = float(np.abs(expected).max())
     return max(1.0, largest / 2) if math.isfinite(largest) else 1.0
 
 
 def _failure(figures: Figures, tolerance: Tolerance) -> str:
-    """The first limit that is exceeded; written so that a NaN, which compares false, never passes."""
+    """The first limit that is exceeded, or ""; written so that NaN, which compares false, never passes."""
     if figures.nan or figures.inf:
         return f"{figures.nan} NaN and {figures.inf} infinite values"
     if not figures.max_abs <= tolerance.max_abs:
@@ -208,7 +208,7 @@ def _rank(value: float) -> float:
 
 
 class ParityError(AetherDeployError):
-    """Outputs that differ by more than the tolerance; `report` has the figures, `facts` what `--json` adds to them."""
+    """Outputs that differ by more than the tolerance; `report` has the figures, `facts` what `--json` adds."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""The devices that can be asked for; apart, so that naming them waits for nothing."""
+"""The devices that can be chosen, in a module of their own so that listing them imports nothing."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 # Device -> ONNX Runtime's execution provider.
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "cpu": "CPUExecutionProvider"}
 
-# What `auto` tries, in order. TensorRT is by request only: its provider builds an engine for every new shape.
+# What `auto` tries, in order. TensorRT only runs on request: its provider builds an engine for every new shape.
 AUTO = ("cuda", "cpu")

@@ -1,4 +1,4 @@
-"""Memory that ran out, as one error of ours, whatever the runtime."""
+"""Running out of memory, as one error of ours for all runtimes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from aether_deploy.errors import OutOfMemoryError
 
 __all__ = ["memory_errors"]
 
-# How the runtimes say that memory ran out; they have no exception of their own for it (torch on the CPU, and
-# ONNX Runtime everywhere).
+# How runtimes without an exception for it (torch on the CPU, ONNX Runtime everywhere) say that memory ran out.
 _OUT_OF_MEMORY = re.compile(r"failed to allocate|can't allocate|bad_?alloc|not enough memory|out of memory", re.I)
 
 
 @contextlib.contextmanager
 def memory_errors(shape: tuple[int, ...], *errors: type[Exception]) -> Iterator[None]:
-    """Turns the errors that say so into OutOfMemoryError; others pass."""
+    """Turns errors that mean that memory ran out into OutOfMemoryError; others pass unchanged.
+
+    Args:
+        shape: of the input, for the message.
+        errors: the types to look at.
+    Raises:
+        OutOfMemoryError: memory ran out.
+    """
     try:
         yield
     except errors as error:

@@ -1,4 +1,4 @@
-"""An ONNX file in ONNX Runtime, on the provider that was asked for and on no other."""
+"""An ONNX file in ONNX Runtime, on the requested provider and on no other."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class OnnxRunner(Runner):
     Args:
         path: the file.
         provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
-        threads: of the CPU provider; ONNX Runtime's own choice, one a core, by default.
-        model: what is run in the file's place, a serialized graph that was made of it.
-        optimized: where ONNX Runtime writes the graph that it really runs.
+        threads: of the CPU provider; by default ONNX Runtime's own choice, one per core.
+        model: a serialized graph made from the file, to run instead of it.
+        optimized: file for the graph that ONNX Runtime really runs.
     Raises:
-        RunnerError: the file does not load, or the provider is not there.
+        RunnerError: the file does not load, is not image to image, or the provider is missing.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class OnnxRunner(Runner):
         self._errors = onnxruntime_errors()
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        # Patterns are for fixed shapes; without them small x2 needs 380 MB instead of 573 at 256x256, in the same time.
+        # Memory patterns are for fixed shapes; without them small x2 takes 380 instead of 573 MB at 256x256, as fast.
         options.enable_mem_pattern = False
-        # Waiting threads sleep: 1.1 to 1.4 times faster than spinning where anything else runs on these cores, such as
-        # our own reading and writing (benchmarks/README.md).
+        # Waiting threads sleep: 1.1 to 1.4 times faster than spinning if anything else runs on these cores, such as our
+        # own reading and writing (benchmarks/README.md).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -79,7 +79,12 @@ class OnnxRunner(Runner):
         self.scale = measured_scale(self.run, (n, c, h, w))
 
     def run(self, lr: Array) -> Array:
-        """See `Runner`; float32 at both ends whatever the file's own types are."""
+        """See `Runner`; input and output are float32 whatever types the file has.
+
+        Raises:
+            OutOfMemoryError: a smaller input may run.
+            RunnerError: ONNX Runtime refused the input.
+        """
         return np.asarray(self._outputs(lr)[0], dtype=np.float32)
 
     def _outputs(self, lr: Array) -> list[Array]:
@@ -97,7 +102,7 @@ class OnnxRunner(Runner):
 
 
 def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
-    """What an ONNX file says of its network, where it is one of ours."""
+    """What an ONNX file says about its network; None if it is not one of ours."""
     from aether_deploy.network.families import spec_from_dict
 
     written = metadata.get("aether_deploy.network")
@@ -105,16 +110,20 @@ def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
 
 
 def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
-    """A session of ONNX Runtime for a file or a serialized graph, that really runs on the provider.
+    """An ONNX Runtime session for a file or a serialized graph that really runs on the provider.
 
+    Args:
+        model: the file, or the serialized graph.
+        options: `SessionOptions`.
+        provider: the execution provider.
     Raises:
-        RunnerError: the provider is not there, or did not load.
+        RunnerError: the provider is missing, or did not load.
     """
     import onnxruntime as ort
 
     require_provider(provider)
     if provider != "CPUExecutionProvider":
-        # Finds the CUDA libraries that PyTorch's wheels brought.
+        # Finds the CUDA libraries from PyTorch's wheels.
         ort.preload_dlls()
     session = ort.InferenceSession(model, options, providers=[provider])
     if session.get_providers()[0] != provider:
@@ -123,7 +132,7 @@ def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
 
 
 def require_provider(provider: str) -> None:
-    """Raises RunnerError if this ONNX Runtime was built without it."""
+    """Raises RunnerError if this ONNX Runtime was built without the provider."""
     import onnxruntime as ort
 
     available = ort.get_available_providers()

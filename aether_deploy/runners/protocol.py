@@ -1,4 +1,4 @@
-"""One small protocol over everything that can run a network: `run(lr) -> sr`."""
+"""One small protocol for everything that can run a network: `run(lr) -> sr`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["Runner", "measured_scale"]
 
 
 class Runner(Protocol):
-    """Something that upscales; a context manager that is closed at its end.
+    """Something that upscales; a context manager that closes it at the end.
 
     Attributes:
-        name: of the runtime, precision and device that really run, for people.
+        name: runtime, precision and device that really run, for people.
         in_chans: C, channels of input and output.
-        scale: output pixels for each input pixel, along one side.
-        precision: the row of the tolerance table that it is judged by.
-        static: the only (N, C, H, W) that it takes; None if any.
-        smallest: the smallest (N, C, H, W) that it takes; None if any.
-        spec: the network; None where the file does not say.
+        scale: output pixels for each input pixel along one side.
+        precision: the row of `TOLERANCES` that it is judged by.
+        static: the only (N, C, H, W) that it takes; None if it takes any.
+        smallest: the smallest (N, C, H, W) that it takes; None if it takes any.
+        spec: the network; None if the file does not describe it.
         device: `cpu` or `cuda`, whose memory it needs.
     """
 
@@ -39,7 +39,7 @@ class Runner(Protocol):
     device: str = "cpu"
 
     def run(self, lr: Array) -> Array:
-        """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), not clamped.
+        """(N, C, H, W) float32 RGB in [0, 1] -> (N, C, scale*H, scale*W), unclamped.
 
         Raises:
             OutOfMemoryError: a smaller input may run.
@@ -52,7 +52,7 @@ class Runner(Protocol):
         return self.static in (None, shape)
 
     def close(self) -> None:
-        """Frees what it holds; the runner is of no use after it."""
+        """Frees what the runner holds; it cannot be used afterwards."""
         return
 
     def __enter__(self) -> Self:
@@ -63,5 +63,5 @@ class Runner(Protocol):
 
 
 def measured_scale(run: Callable[[Array], Array], shape: Shape) -> int:
-    """Output pixels for each input pixel, seen on a black image of one shape."""
+    """Output pixels for each input pixel along one side, measured on a black image of `shape`."""
     return int(run(np.zeros(shape, np.float32)).shape[2] // shape[2])

@@ -1,4 +1,4 @@
-"""A network in PyTorch: as it was trained it is the reference of every proof."""
+"""A network in PyTorch: as it was trained, it is the reference of every proof."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TorchRunner(Runner):
     """A network in eager PyTorch.
 
     Args:
-        network: in eval mode; is not changed.
-        in_chans, scale, spec: as the network's.
-        double: run in float64, on a copy.
-        device: `cpu` or `cuda`; on the latter it runs as a copy.
-        threads: of PyTorch on the CPU while it runs; as many as it has by default.
+        network: in eval mode; not changed.
+        in_chans, scale, spec: of the network.
+        double: run a copy in float64.
+        device: `cpu` or `cuda`; on the latter a copy runs.
+        threads: of PyTorch on the CPU while it runs; by default as many as it has.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TorchRunner(Runner):
     def from_checkpoint(
         cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu", threads: int | None = None
     ) -> TorchRunner:
-        """The network exactly as the checkpoint has it, fused or not."""
+        """The network exactly as in the checkpoint, fused or not."""
         spec = checkpoint.spec
         return cls(
             checkpoint.build(),
@@ -74,10 +74,10 @@ class TorchRunner(Runner):
         )
 
     def run(self, lr: Array) -> Array:
-        """See `Runner`; the output has the precision of the network."""
+        """See `Runner`; the output has the network's floating-point type."""
         import torch
 
-        # no_grad, not inference_mode: outputs of the latter break an export that follows.
+        # no_grad, not inference_mode, whose outputs break a later export.
         with torch.no_grad(), _threads(self._threads), memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
             image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
@@ -87,7 +87,7 @@ class TorchRunner(Runner):
 
 @contextlib.contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """PyTorch's threads, which are the process's, are lent and given back."""
+    """Sets PyTorch's number of threads, which is the process's, and restores it afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -101,10 +101,10 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def torch_device(device: str) -> str:
-    """`cpu` or `cuda`, for a device of `aether_deploy.runners.DEVICES`.
+    """`cpu` or `cuda`, for one of `aether_deploy.runners.devices.DEVICES`.
 
     Raises:
-        RunnerError: a GPU was asked for by name, and PyTorch sees none.
+        RunnerError: a GPU is requested by name, and PyTorch sees none.
     """
     import torch
 

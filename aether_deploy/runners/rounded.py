@@ -1,4 +1,4 @@
-"""A half-precision ONNX file as a GPU would run it, on the CPU: the proof of fp16 where no GPU is."""
+"""A half-precision ONNX file on the CPU, run as a GPU would: the proof of half precision without a GPU."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ __all__ = ["RoundedRunner", "half_type_of", "load_graph"]
 class RoundedRunner(OnnxRunner):
     """An ONNX file in ONNX Runtime's CPU provider, with every result rounded as its type in the file says.
 
-    See `RoundedResults`. What the file itself says is run, whatever it was made from; in fp32 nothing is rounded.
+    See `RoundedResults`. The types in the file decide, whatever it was made from; in an fp32 file nothing is rounded.
 
     Args:
         path: the file.
-        threads: one a core by default.
-        ranges: keep `activations`.
+        threads: of the CPU; by default one per core.
+        ranges: record `activations`.
     Attributes:
-        activations: layer -> largest absolute value before rounding, over all runs so far, of those that compute in
-            half; infinite once it was not finite.
+        activations: layer that computes in half -> largest absolute value before rounding, over all runs so far;
+            infinite once it was not finite.
     Raises:
-        RunnerError: not there, not strongly typed, or ONNX Runtime does not take it.
+        RunnerError: the file cannot be read, is not strongly typed, or ONNX Runtime cannot run it with every rounding.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None, ranges: bool = False) -> None:
         graph = load_graph(path)
         kind = half_type_of(graph)
-        # A file is judged by what its weights are stored in, whatever its metadata or a stray Cast say.
+        # A file is judged by the type of its weights, whatever its metadata or a stray Cast says.
         stored = {declared_type(value).name for value in graph.graph.initializers.values()}
         try:
             rounded = RoundedResults(ranges=ranges)(graph)
@@ -61,7 +61,7 @@ class RoundedRunner(OnnxRunner):
         self.name = f"faithful {self.precision} on the CPU"
 
     def run(self, lr: Array) -> Array:
-        """See `Runner`; the input is rounded to the file's own type first."""
+        """See `Runner`; the input is first rounded to the file's own type."""
         image, *largest = self._outputs(lr)
         for (label, _), value in zip(self._ranges.values(), map(float, largest), strict=True):
             peak = value if math.isfinite(value) else math.inf
@@ -69,11 +69,11 @@ class RoundedRunner(OnnxRunner):
         return image
 
     def headroom(self) -> dict[str, Any]:
-        """How far the largest activations are from what the type holds.
+        """How far the largest activations are from the largest value of the type.
 
         Returns:
-            {limit, largest, at, headroom, operators: {type: largest}, ops: {layer: largest}}; null for what is not
-            finite, whose headroom is 0.
+            {limit, largest, at, headroom, operators: {type: largest}, ops: {layer: largest}}, headroom being
+            limit / largest; values that are not finite are None, with a headroom of 0.
         """
         at, largest = max(self.activations.items(), key=lambda item: item[1], default=("", 0.0))
         operators: dict[str, float] = {}
@@ -85,16 +85,16 @@ class RoundedRunner(OnnxRunner):
         return {**found, "headroom": self._limit / largest if largest else None}
 
     def overflows(self) -> list[tuple[str, str]]:
-        """(layer, type of operator) of those that went beyond what the type holds, in the order of execution."""
+        """(layer, type of operator) for each that exceeded the largest value of the type, in the order of execution."""
         found = dict.fromkeys(self._ranges.values())
         return [item for item in found if self.activations.get(item[0], 0.0) > self._limit]
 
 
 def load_graph(path: Path) -> ir.Model:
-    """An ONNX file.
+    """Reads an ONNX file.
 
     Raises:
-        RunnerError: not there, or no ONNX.
+        RunnerError: the file cannot be read, or is not ONNX.
     """
     try:
         return ir.load(path)
@@ -103,12 +103,12 @@ def load_graph(path: Path) -> ir.Model:
 
 
 def half_type_of(model: ir.Model) -> ir.DataType | None:
-    """FLOAT16 or BFLOAT16 if anything is stored in it or rounded to it; None of a graph that is fp32 throughout."""
+    """FLOAT16 or BFLOAT16 if anything is stored in it or rounded to it; None for a graph that is fp32 throughout."""
     graph = model.graph
     weights = [declared_type(value) for value in graph.initializers.values()]
     casts = [_target(node) for node in graph.all_nodes() if node.op_type == "Cast"]
     ends = [value.dtype for value in (*graph.inputs, *graph.outputs)]
-    # The ends come last: a file in bf16 can have them in fp16.
+    # Input and output come last: in a bf16 file they can be fp16.
     return next((kind for kind in (*weights, *casts, *ends) if kind in HALF_TYPES), None)
 
 

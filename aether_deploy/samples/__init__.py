@@ -1,4 +1,4 @@
-"""The packaged sample: a small AetherNet that neosr really trained, and photos that it never saw (see README.md)."""
+"""The packaged sample: a small AetherNet that was trained in neosr, and photos that it never saw (see README.md)."""
 
 from __future__ import annotations
 

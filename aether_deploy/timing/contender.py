@@ -1,4 +1,4 @@
-"""Something to time, and what was measured of it."""
+"""Something to time, and its measurements."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BASELINE = "torch eager, unfused"
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Something to time. It crosses to a process of its own, so it is plain data.
+    """Something to time. It is sent to a process of its own, so it is plain data.
 
     Attributes:
-        name: for people.
+        name: shown to people.
         kind: how `open_contender` opens the file.
         path: a checkpoint or an ONNX file.
-        peer: made as another project makes it.
-        half: computes in half precision.
+        peer: whether it is made as another project makes it.
+        half: whether it computes in half precision.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Timing:
     Attributes:
         contender: what was timed.
         seconds: of each round, in order.
-        first: seconds of the first run, which compiles and allocates; in no figure.
-        peak_rss: bytes, of its process, all of its inputs so far.
+        first: seconds of the first run, which compiles and allocates; not part of `seconds`.
+        peak_rss: peak memory of its process, in bytes.
         max_abs: largest difference from the first contender's output, in output units.
     """
 
@@ -56,12 +56,12 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median of the rounds, in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
-        """Half the distance of the quartiles, as a share of the median."""
+        """Half the distance between the quartiles, as a share of the median."""
         low, _, high = statistics.quantiles(self.seconds, n=4)
         return (high - low) / 2 / self.median
 

@@ -1,4 +1,4 @@
-"""What the benchmark compares: one network in PyTorch, as our ONNX files, in OpenVINO, and as its peers export it."""
+"""What the benchmark compares: a network in PyTorch, as our ONNX files, in OpenVINO, and as others export it."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True) -> list[Contender]:
-    """Writes what is compared into a folder: of a checkpoint all forms, of an ONNX file itself alone.
+    """The contenders for a model: all forms of a checkpoint, written into a folder; an ONNX file only by itself.
 
     Args:
         model: a checkpoint or an ONNX file.
         folder: for the files that are made.
-        half: fp16 too, in PyTorch and as our ONNX; for a GPU, since the CPU's providers compute it in fp32.
-        peers: the graphs of other projects too.
+        half: add fp16, in PyTorch and as our ONNX; for a GPU, since on the CPU it would be computed in fp32.
+        peers: add the graphs of other projects.
     Raises:
-        RunnerError: another kind of file.
-        CheckpointError, ExportError, ParityError: see `export_model`.
+        CheckpointError, ExportError, ParityError: see `load_checkpoint` and `export_model`.
     """
     if model.suffix == ".onnx":
         return [Contender(model.name, "onnx", model)]
@@ -72,12 +71,12 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
 
 
 def open_contender(contender: Contender, device: str, threads: int) -> Run:
-    """Opens one for timing, in the process that will run it.
+    """Opens a contender for timing, in the process that will run it.
 
-    On a GPU a run includes the copies of the image to it and of the result back, as every caller of `Runner.run` has.
+    On a GPU a run includes copying the image there and the result back, as for every caller of `Runner.run`.
 
     Raises:
-        RunnerError: the device is not there, or the kind is not known.
+        RunnerError: the device is not available, or the kind is unknown.
     """
     from aether_deploy.artifacts.opening import open_runner
     from aether_deploy.timing.gauges import GAUGES, open_gauge
@@ -112,7 +111,7 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
     network: Any = fuse_network(checkpoint.build(), checkpoint.spec).to(device, dtype)
     network = network.to(memory_format=layout)
     if "compiled" in words:
-        # Its C++ builder warns that there is no CUDA, which nobody asked for.
+        # Its C++ builder warns about missing CUDA, even where none was requested.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         network = torch.compile(network, dynamic=False)
 
@@ -126,7 +125,7 @@ def _torch(contender: Contender, device: str, threads: int) -> Run:
 
 
 def _onnx_plain(path: Path, device: str, threads: int) -> Run:
-    """With the session's defaults, as the peers run theirs; only the threads are the same for all."""
+    """A session with its defaults, as other projects run theirs; only the number of threads is set."""
     import onnxruntime as ort
 
     from aether_deploy.runners.devices import PROVIDERS
@@ -160,7 +159,7 @@ def _openvino(path: Path, threads: int) -> Run:
 
 
 def _peer_unfused(checkpoint: Checkpoint, path: Path) -> Path:
-    """PyTorch's exporter at its defaults, dynamic height and width asked for the old way, nothing folded or fused."""
+    """PyTorch's exporter with its defaults: `dynamic_axes` for height and width, nothing folded or fused."""
     import torch
 
     from aether_deploy.graphs.exporter import quiet_exporters
@@ -180,7 +179,7 @@ def _peer_unfused(checkpoint: Checkpoint, path: Path) -> Path:
 
 
 def _peer_torchscript(network: nn.Module, path: Path) -> Path:
-    """The tracing exporter at opset 17, the newest that most converters in the field ask for."""
+    """The tracing exporter at opset 17, the newest that most converters in the field support."""
     import torch
 
     from aether_deploy.graphs.exporter import quiet_exporters

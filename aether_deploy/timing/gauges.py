@@ -1,4 +1,4 @@
-"""What the machine can do, timed beside the contenders: matrix products and a copy, and the roofline they draw."""
+"""What the machine can do, timed beside the contenders: matrix products, a copy, and the roofline that they give."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ __all__ = ["GAUGES", "Machine", "gauged", "gauges", "open_gauge"]
 
 GAUGES = ("product", "product onnx", "product half", "copy")
 
-# The edge of the matrices whose product gives the peak. For two cores 50 MB in all, neither cached whole nor bound by
-# memory; a GPU is not full before far more.
+# The side of the matrices whose product gives the peak. On a CPU they take 50 MB in all, neither fully cached nor
+# memory-bound on two cores; a GPU needs far larger ones to be fully used.
 _EDGES = {"cpu": 2048, "cuda": 8192}
-# Read and written in one copy, which gives the bandwidth; far more than any cache holds.
+# Bytes read, and written again, in one copy, which gives the bandwidth; far more than any cache holds.
 _COPY_SIZE = 2**28
 _COPY_BYTES = 2 * _COPY_SIZE
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was reached beside the contenders, the best of all rounds.
+    """What the machine reached, the best of all rounds.
 
     Attributes:
         flops: FLOP/s of a matrix product in float32.
-        half_flops: in float16; None where it was not measured.
-        bandwidth: bytes/s, read and written.
+        half_flops: the same in float16; None if not measured.
+        bandwidth: bytes/s of a copy, reads and writes both counted.
     """
 
     flops: float
@@ -44,13 +44,13 @@ class Machine:
     bandwidth: float
 
     def roofline(self, operations: int, moved: int, *, half: bool) -> float:
-        """Seconds below which nothing can be that computes `operations` FLOP and moves `moved` bytes."""
+        """The least time in seconds in which anything computes `operations` FLOP and moves `moved` bytes."""
         flops = self.half_flops if half and self.half_flops else self.flops
         return max(operations / flops, moved / self.bandwidth)
 
 
 def gauged(timings: Sequence[Timing], device: str) -> Machine:
-    """What the machine can do, from timings of all `gauges` of that device."""
+    """What the machine can do, from the timings of all `gauges` of the device."""
     operations = 2 * _EDGES[torch_device(device)] ** 3
 
     def least(word: str, *, half: bool = False) -> float:
@@ -64,9 +64,9 @@ def gauged(timings: Sequence[Timing], device: str) -> Machine:
 
 
 def gauges(device: str, *, half: bool = False) -> list[Contender]:
-    """What the machine can do, timed beside the contenders: matrix products and a copy, whose results are not compared.
+    """Contenders that gauge the machine: matrix products and a copy, whose results are not compared.
 
-    On the CPU the products of both libraries, since neither is the faster one everywhere.
+    On the CPU both libraries' products are timed, since neither is faster everywhere.
     """
     nowhere = Path()
     found = [Contender("product, PyTorch", "product", nowhere), Contender("copy", "copy", nowhere)]
@@ -78,7 +78,7 @@ def gauges(device: str, *, half: bool = False) -> list[Contender]:
 
 
 def open_gauge(kind: str, device: str, threads: int) -> Run:
-    """One of `GAUGES`, in the process that will run it."""
+    """Opens one of `GAUGES`, in the process that will run it."""
     if kind == "product onnx":
         return _product_onnx(threads)
     import torch

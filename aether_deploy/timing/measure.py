@@ -1,7 +1,7 @@
-"""Times contenders side by side: a process each, interleaved rounds, medians and their spread.
+"""Times contenders side by side: one process each, interleaved rounds, medians and their spread.
 
-A process of its own gives each its peak memory, its own thread pool, and no neighbour's; since only one runs at a
-time, and each round visits all, a machine that is slower for a while is slower for all of them.
+In a process of its own each has its own peak memory and thread pool. Only one runs at a time and each round visits all,
+so a machine that is slower for a while is slower for all of them.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ logger = logging.getLogger(__name__)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
+    """The number of cores that this process may use, possibly fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure(
     contenders: Sequence[Contender], lr: Array, *, device: str = "cpu", threads: int, rounds: int = 7, warmup: int = 2
 ) -> list[Timing]:
-    """Runs all contenders on one input, in turn.
+    """Times all contenders on one input, in turn.
 
     Args:
-        contenders: the first gives the output that the others are compared with.
+        contenders: the others are compared with the output of the first.
         lr: (N, C, H, W) float32 in [0, 1].
-        device: of `aether_deploy.runners.DEVICES`.
-        threads: of each.
-        rounds: at least 2; each runs every contender once, in alternating order.
-        warmup: runs of each before the first round.
+        device: one of `aether_deploy.runners.devices.DEVICES`.
+        threads: CPU threads of each.
+        rounds: at least 2; each runs every contender once, forwards and backwards by turns.
+        warmup: untimed runs of each before the first round, at least 1.
     Raises:
-        RunnerError: a contender failed; names it.
+        RunnerError: a contender, which it names, failed.
     """
     workers = [_Worker(contender, device, threads, lr) for contender in contenders]
     try:
@@ -85,7 +85,7 @@ class _Worker:
 
     def __init__(self, contender: Contender, device: str, threads: int, lr: Array) -> None:
         self.contender = contender
-        # OpenMP reads this when it starts; the process inherits it.
+        # OpenMP reads this at its start; the new process inherits it.
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(threads)
         context = multiprocessing.get_context("spawn")
@@ -119,7 +119,7 @@ def _serve(pipe: Connection, contender: Contender, device: str, threads: int, lr
     try:
         run = open_contender(contender, device, threads)
     except RunnerError as error:
-        # Nobody asks where another contender has failed before.
+        # No question comes if another contender has already failed.
         with contextlib.suppress(EOFError):
             pipe.recv()
             pipe.send(RunnerError(str(error)))
@@ -139,14 +139,14 @@ def _serve(pipe: Connection, contender: Contender, device: str, threads: int, lr
 
 
 def _peak_rss() -> int:
-    """Bytes."""
+    """Peak resident memory of this process, in bytes."""
     if sys.platform == "win32":
         import psutil
 
         return int(psutil.Process().memory_info().peak_wset)
     status = Path("/proc/self/status")
     if status.exists():
-        # Not ru_maxrss: that begins with what the parent had when it forked.
+        # Not ru_maxrss, which starts from the parent's memory at the fork.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     import resource

@@ -1,4 +1,4 @@
-"""One network, every way to run it, side by side; plain values for JSON."""
+"""One network, run in every way, side by side; plain values for JSON."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def benchmark(
     warmup: int = 2,
     peers: bool = True,
 ) -> dict[str, Any]:
-    """Measures, and gives plain values for JSON: seconds, bytes, GFLOP/s.
+    """Measures, and returns plain values for JSON, whose keys name their units.
 
     Args:
         models: checkpoints or ONNX files of one network; the first contender of the first is the baseline.
-        shapes: (N, C, H, W) of the inputs, photo content.
+        shapes: (N, C, H, W) of the inputs, which show a photo.
         device, threads, rounds, warmup: see `measure`.
         peers: see `prepare`.
     Raises:
@@ -49,7 +49,7 @@ def benchmark(
 
     half = device in ("cuda", "tensorrt")
     if half:
-        # Before anything is exported for it.
+        # Fails before anything is exported for the device.
         torch_device(device)
         require_provider(PROVIDERS[device])
     files = [known_file(model) for model in models]
@@ -65,7 +65,7 @@ def benchmark(
     count = len(contenders)
     machine = gauged([timing for _, timings in timed for timing in timings[count:]], device)
     with open_known(files[0]) as runner:
-        # Of the fused network, so that fusing shows as speed and not as work; None if not known.
+        # The fused network's, so that fusing counts as speed and not as work; None if unknown.
         spec = runner.spec.as_fused() if runner.spec else None
     return {
         "tools": tool_versions("torch", "onnxruntime", "openvino", "numpy"),
@@ -88,7 +88,7 @@ def benchmark(
 
 
 def photo_input(shape: Shape) -> Any:
-    """Photo content of any size, mirrored as often as it takes."""
+    """A packaged photo as (N, 3, H, W) float32 in [0, 1], cropped, or mirrored as often as needed."""
     from aether_deploy.pictures.images import list_images, read_image
     from aether_deploy.pictures.sizes import fitted
     from aether_deploy.samples import PHOTOS

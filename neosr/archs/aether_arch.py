@@ -1,8 +1,8 @@
 """AetherNet for neosr: large-kernel depthwise convolutions, LayerNorm, gated FFN, PixelShuffle.
 
-Self-contained (torch only): copy this file into `neosr/archs/` of a neosr checkout, or let
-`aether-deploy install-arch` do it. It registers `aether`, `aether_small`, `aether_medium` and
-`aether_large` with neosr only when it is imported as `neosr.archs.aether_arch`.
+Self-contained (torch only): copy this file into `neosr/archs/` of a neosr checkout, or let `aether-deploy install-arch`
+do it. It registers `aether`, `aether_small`, `aether_medium` and `aether_large` with neosr only if it is imported as
+`neosr.archs.aether_arch`.
 
 A block, for x of shape (N, D, H, W):
 
@@ -33,7 +33,7 @@ __all__ = ["PRESETS", "SCALES", "AetherNet", "aether", "aether_large", "aether_m
 
 SCALES = (1, 2, 3, 4, 8)
 
-# The defaults of a variant; each can be overridden in [network_g].
+# The defaults of each variant; every one can be overridden in [network_g].
 PRESETS: dict[str, dict[str, Any]] = {
     "aether_small": {
         "embed_dim": 96,
@@ -58,12 +58,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Channels between the body and the last convolution: fixed by the format of the checkpoints.
+# Channels between the body and the last convolution, fixed by the checkpoint format.
 UPSAMPLE_CHANNELS = 64
 
 
 class DropPath(nn.Module):
-    """Drops the whole residual branch of a sample with probability `rate` while training.
+    """Drops the whole residual branch of a sample with probability `rate` (0 to below 1) while training.
 
     Source: stochastic depth, arXiv:1603.09382.
     """
@@ -81,10 +81,10 @@ class DropPath(nn.Module):
 
 
 class ReparamConv(nn.Module):
-    """Depthwise convolution of two parallel branches, KxK and kxk, as it is trained.
+    """Depthwise convolution in two parallel branches, KxK and kxk, as trained.
 
-    (N, D, H, W) -> (N, D, H, W). Both branches have stride 1 and same padding, which is what makes
-    them one convolution afterwards (see `aether_deploy.fuse`).
+    (N, D, H, W) -> (N, D, H, W). Both branches have stride 1 and same padding, so afterwards they can become one
+    convolution (see `aether_deploy.fuse`).
     """
 
     def __init__(self, dim: int, lk_kernel: int, sk_kernel: int) -> None:
@@ -100,7 +100,7 @@ class ReparamConv(nn.Module):
 
 
 class FusedConv(nn.Module):
-    """The single depthwise convolution that `ReparamConv` becomes. (N, D, H, W) -> same."""
+    """The single depthwise convolution that `ReparamConv` becomes. (N, D, H, W) -> (N, D, H, W)."""
 
     def __init__(self, dim: int, lk_kernel: int) -> None:
         super().__init__()
@@ -145,24 +145,24 @@ class AetherBlock(nn.Module):
 class AetherNet(nn.Module):
     """The network, trained or fused. (N, C, H, W) -> (N, C, scale*H, scale*W), both RGB in [0, 1].
 
-    The output is not clamped. `mean` is a constant (0.5 for RGB, else 0) and is in no state dict.
+    The output is not clamped. `mean` is a constant (0.5 for RGB, else 0) and not in the state dict.
 
     Args:
-        scale: one of `SCALES`; None takes neosr's own `scale`, where neosr is running.
+        scale: one of `SCALES`; None takes neosr's own `scale`, if neosr is running.
         in_chans: channels of the image.
         embed_dim: D, channels of the body.
-        depths: blocks of each stage; a list or a tuple.
+        depths: number of blocks in each stage; a list or a tuple.
         mlp_ratio: the FFN's hidden size is int(embed_dim * mlp_ratio).
-        lk_kernel: size of the large kernel, odd.
-        sk_kernel: size of the small kernel, odd, at most `lk_kernel`.
-        drop_rate: dropout in the FFN.
-        drop_path_rate: stochastic depth of the last block; spread linearly from 0 over all blocks.
-        img_range: factor on the centred image at the input, divided out at the output.
+        lk_kernel: side of the large kernel, odd.
+        sk_kernel: side of the small kernel, odd, at most `lk_kernel`.
+        drop_rate: dropout in the FFN, 0 to below 1.
+        drop_path_rate: stochastic depth of the last block, 0 to below 1; it rises linearly from 0 over all blocks.
+        img_range: factor on the centred image at the input, divided out at the output; above 0.
         fused_init: build the fused form, to load fused weights.
     Raises:
-        ValueError: a value that the network cannot have; the message says what is allowed.
+        ValueError: a value that is not allowed; the message says which are.
     Warns:
-        UserWarning: an unknown keyword, which is ignored; names the nearest known one.
+        UserWarning: an unknown keyword, which is ignored; the message names the nearest known one.
     """
 
     def __init__(
@@ -234,22 +234,22 @@ class AetherNet(nn.Module):
 
 
 def aether(**options: Any) -> AetherNet:
-    """AetherNet with every parameter free; takes what `AetherNet` takes."""
+    """AetherNet with no preset; takes the same options as `AetherNet`."""
     return AetherNet(**options)
 
 
 def aether_small(**options: Any) -> AetherNet:
-    """`AetherNet` with `PRESETS["aether_small"]`, each value of which can be overridden."""
+    """`AetherNet` with `PRESETS["aether_small"]`; every value can be overridden."""
     return AetherNet(**{**PRESETS["aether_small"], **options})
 
 
 def aether_medium(**options: Any) -> AetherNet:
-    """`AetherNet` with `PRESETS["aether_medium"]`, each value of which can be overridden."""
+    """`AetherNet` with `PRESETS["aether_medium"]`; every value can be overridden."""
     return AetherNet(**{**PRESETS["aether_medium"], **options})
 
 
 def aether_large(**options: Any) -> AetherNet:
-    """`AetherNet` with `PRESETS["aether_large"]`, each value of which can be overridden."""
+    """`AetherNet` with `PRESETS["aether_large"]`; every value can be overridden."""
     return AetherNet(**{**PRESETS["aether_large"], **options})
 
 
@@ -295,7 +295,7 @@ def _check(
     drop_path_rate: float,
     img_range: float,
 ) -> None:
-    """Raises ValueError with what was seen and what is allowed."""
+    """Raises ValueError that says what was given and what is allowed."""
 
     def require(valid: bool, name: str, value: object, allowed: str) -> None:
         if not valid:
@@ -335,7 +335,7 @@ def _check(
 
 
 def _warn_unknown(unknown: dict[str, object]) -> None:
-    """neosr passes [network_g] as it stands, so a misspelt `fused_init` would be lost without a word."""
+    """Warns of unknown options: neosr passes [network_g] unchecked, and a misspelt `fused_init` would be lost."""
     known = list(AetherNet.__init__.__kwdefaults__ or {})
     for name in unknown:
         nearest = difflib.get_close_matches(name, known, n=1)
@@ -345,7 +345,7 @@ def _warn_unknown(unknown: dict[str, object]) -> None:
 
 _NEOSR_SCALE: int | None = None
 
-# neosr parses sys.argv when its modules are imported, so this file touches neosr only as part of it.
+# neosr parses sys.argv when its modules are imported, so this file imports neosr only as part of it.
 if __name__ == "neosr.archs.aether_arch":
     from neosr.archs.arch_util import net_opt
     from neosr.utils.registry import ARCH_REGISTRY
