@@ -16,11 +16,6 @@ AetherDeployError            1   anything known
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 __all__ = [
     "AetherDeployError",
     "CheckpointError",

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from aether_deploy import cli
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["command"]
-
-logger = logging.getLogger(__name__)
 
 
 @click.command(cls=cli.Command, name="fuse", context_settings={"show_default": True})

@@ -70,6 +70,13 @@ def test_functions_say_what_they_take_and_raise() -> None:
             assert "Raises:" in text or "Args:" not in text, name
 
 
+def test_a_plan_has_its_own_options(tmp_path: Path) -> None:
+    planned = ad.plan_export(ad.load_checkpoint(SAMPLE), ad.ExportOptions(output=tmp_path))
+    with pytest.raises(ad.ExportError, match="give one of both"):
+        ad.export_model(planned, ad.ExportOptions())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_error_is_public() -> None:
     from aether_deploy import errors
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,6 @@ from aether_deploy.proof.exactness import require_exact
 from aether_deploy.proof.reference import capture_reference
 
 __all__ = ["export_model", "plan_export"]
-
-logger = logging.getLogger(__name__)
 
 
 def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
@@ -94,6 +91,8 @@ def export_model(
         ParityError: a file is not the network as it was trained; it is not left behind.
     """
     if isinstance(checkpoint, ExportPlan):
+        if options is not None:
+            raise ExportError("a plan and options: the plan has its own; give one of both")
         return _make(checkpoint)
     if options is None:
         options = ExportOptions(

@@ -30,7 +30,6 @@ __all__ = [
     "save_onnx",
 ]
 
-logger = logging.getLogger(__name__)
 
 # (N, H, W), each at least 2: the exporter specialises a size of 1, for the batch too.
 _EXAMPLE = (2, 32, 48)

@@ -14,7 +14,7 @@ from aether_deploy.artifacts.opening import known_file, open_known
 from aether_deploy.errors import EngineError
 from aether_deploy.html_report.crops import Photo, photo_of
 from aether_deploy.precisions.table import PRECISIONS
-from aether_deploy.proof.cases import parity_cases
+from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.comparison import compare_runners, fitting_cases
 from aether_deploy.proof.manifest import utc_now
 from aether_deploy.proof.photos import parity_photos
@@ -129,13 +129,18 @@ def _compare(
     photos = parity_photos(request.images)
     if reference is None:
         every = parity_cases(photos, in_chans=runner.in_chans, static=runner.static)
-        cases, left_out = fitting_cases([case for case in every if not case.drawn], runner)
+        cases, left_out = fitting_cases([case for case in every if _shows(case)], runner)
         return None, tuple(photo_of(case, None, runner.run(case.lr)) for case in cases), tuple(left_out)
     names = str(request.against), str(request.model)
     compared = compare_runners(reference, runner, photos, names=names)
     triples = zip(compared.reference.cases, compared.reference.outputs, compared.outputs, strict=True)
-    shown = [photo_of(*one) for one in triples if not one[0].drawn and one[1].shape == one[2].shape]
+    shown = [photo_of(*one) for one in triples if _shows(one[0]) and one[1].shape == one[2].shape]
     return compared.report, tuple(shown), compared.left_out
+
+
+def _shows(case: Case) -> bool:
+    """Whether a case is a picture that a page can show: a photo, in colour."""
+    return not case.drawn and case.lr.shape[1] == 3
 
 
 def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,12 +14,9 @@ from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.errors import AetherDeployError
 from aether_deploy.files import replacing
 from aether_deploy.html_report.crops import amplification, data_uri, difference_uri
-from aether_deploy.html_report.facts import Facts
-from aether_deploy.html_report.speed import Speed
+from aether_deploy.html_report.facts import Facts, Request, examine
+from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
-
-if TYPE_CHECKING:
-    from aether_deploy.html_report.facts import Facts, Request
 
 __all__ = ["render", "write_report"]
 
@@ -179,10 +176,6 @@ def write_report(request: Request, target: Path, *, benchmark: Path | None = Non
     Raises:
         AetherDeployError: see `examine` and `read_speed`; or the page cannot be written.
     """
-    from aether_deploy.html_report.facts import examine
-    from aether_deploy.html_report.page import render
-    from aether_deploy.html_report.speed import read_speed
-
     speed = read_speed(benchmark) if benchmark else None
     facts = examine(request)
     page = render(facts, speed)

@@ -6,7 +6,6 @@ A `Picture` is what a file holds; networks take float32 NCHW, RGB, in [0, 1].
 from __future__ import annotations
 
 import io
-import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ __all__ = [
     "write_picture",
 ]
 
-logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _TIFF = (".tif", ".tiff")
