@@ -94,7 +94,7 @@ def fuse_checkpoint(
         _save(loaded.spec.fuse(loaded.state_dict), path)
         reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
         exact = require_exact(loaded, reloaded.build(), target.name)
-        with TorchRunner.from_checkpoint(reloaded) as runner:
+        with TorchRunner.from_checkpoint(reloaded, channels_last=True) as runner:
             report = verify(reference, runner.run, "fp32", what="fused")
         report.require(target.name)
         Manifest(

@@ -36,7 +36,7 @@ def capture_reference(
         static, shapes: see `parity_cases`.
     """
     cases = parity_cases(parity_photos(images), in_chans=checkpoint.spec.in_chans, static=static, shapes=shapes)
-    with TorchRunner.from_checkpoint(checkpoint) as runner:
+    with TorchRunner.from_checkpoint(checkpoint, channels_last=True) as runner:
         return capture(runner.run, cases)
 
 

