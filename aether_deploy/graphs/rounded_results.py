@@ -101,13 +101,10 @@ class _Rounding:
     def behind(self, node: ir.Node, kind: ir.DataType, label: str, op_type: str) -> ir.Value:
         """Rounds a node's result for everything that reads it; returns the rounded value."""
         exact = node.outputs[0]
-        uses = list(exact.uses())
         after = list(self._pair(exact, kind))
         self._graph.insert_after(node, after)
         rounded = after[-1].outputs[0]
-        for use in uses:
-            use.node.replace_input_with(use.idx, rounded)
-        self._take_over_output(exact, rounded)
+        self._replace(exact, rounded, but=after[0])
         exact.type = None
         if self._ranges:
             self._add_range(after[-1], exact, label, op_type)
@@ -118,12 +115,9 @@ class _Rounding:
         if kind is None:
             return
         narrowed = node.outputs[0]
-        uses = list(narrowed.uses())
         widened = self._node("Cast", [narrowed], {"to": ir.DataType.FLOAT.value})
-        for use in uses:
-            use.node.replace_input_with(use.idx, widened.outputs[0])
         self._graph.insert_after(node, widened)
-        self._take_over_output(narrowed, widened.outputs[0])
+        self._replace(narrowed, widened.outputs[0], but=widened)
         narrowed.type = None
         self._result.casts += 1
         if self._ranges:
@@ -150,18 +144,13 @@ class _Rounding:
         result = step("Mul", step("Div", centred, deviation), scale)
         if bias and bias[0] is not None:
             result = step("Add", result, bias[0])
-        old = node.outputs[0]
-        for use in list(old.uses()):
-            use.node.replace_input_with(use.idx, result)
-        self._take_over_output(old, result)
+        self._replace(node.outputs[0], result)
         self._graph.remove(node, safe=True)
 
     def widen_input(self, value: ir.Value) -> None:
         """Widens a half-precision input to fp32, once for everything that reads it."""
-        uses = list(value.uses())
         node = self._node("Cast", [value], {"to": ir.DataType.FLOAT.value})
-        for use in uses:
-            use.node.replace_input_with(use.idx, node.outputs[0])
+        self._replace(value, node.outputs[0], but=node)
         self._graph.insert_before(self._graph[0], node)
 
     def _mean(self, node: ir.Node, value: ir.Value, axis: int, kind: ir.DataType, named: tuple[str, str]) -> ir.Value:
@@ -189,7 +178,11 @@ class _Rounding:
         self._graph.outputs.append(output)
         self._result.ranges[str(output.name)] = (label, op_type)
 
-    def _take_over_output(self, old: ir.Value, new: ir.Value) -> None:
+    def _replace(self, old: ir.Value, new: ir.Value, *, but: ir.Node | None = None) -> None:
+        """Everything that reads `old`, but for one node, reads `new`, which also becomes the output that `old` was."""
+        for use in list(old.uses()):
+            if use.node is not but:
+                use.node.replace_input_with(use.idx, new)
         if old.is_graph_output():
             name = str(old.name)
             old.name, new.name = f"{name}_exact", name
