@@ -30,13 +30,15 @@ def command(output: Path, as_json: bool) -> None:
         from aether_deploy.artifacts.pipeline import export_model
         from aether_deploy.network.checkpoint import load_checkpoint
         from aether_deploy.precisions.variant import variants
+        from aether_deploy.proof.reference import Trained
 
         started = time.perf_counter()
         checkpoint = load_checkpoint(SAMPLE)
-        fused = fuse_checkpoint(checkpoint, output / default_output(checkpoint).name)
+        trained = Trained(checkpoint)
+        fused = fuse_checkpoint(checkpoint, output / default_output(checkpoint).name, trained=trained)
         assert fused.report is not None  # the sample is unfused
         options = ExportOptions(variants=variants(("fp32", "fp16")), output=output)
-        artifacts = export_model(checkpoint, options)
+        artifacts = export_model(checkpoint, options, trained=trained)
         rows = [(fused.output, fused.report), *((artifact.path, artifact.report) for artifact in artifacts)]
         photo = _upscale_photo(artifacts[0].path, output)
         # Of the fp16 file, which has the larger differences.

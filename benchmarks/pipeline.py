@@ -52,13 +52,11 @@ def main(networks: tuple[str, ...], precision: str, child: bool) -> None:
 def measure(network: str, precision: str) -> dict[str, Any]:
     """The steps of `fuse` and `export`, one after another, as in the commands."""
     from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
-    from aether_deploy.artifacts.formats import FORMATS
-    from aether_deploy.artifacts.model import ExportOptions, Source
-    from aether_deploy.artifacts.pipeline import plan_export
+    from aether_deploy.artifacts.model import ExportOptions
+    from aether_deploy.artifacts.pipeline import export_model
     from aether_deploy.network.checkpoint import load_checkpoint
-    from aether_deploy.network.fusion import fuse_network
     from aether_deploy.precisions.variant import variants
-    from aether_deploy.proof.reference import capture_reference
+    from aether_deploy.proof.reference import Trained
 
     seconds: dict[str, float] = {}
 
@@ -71,11 +69,11 @@ def measure(network: str, precision: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         checkpoint = load_checkpoint(checkpoint_file(network, folder))
-        fused = timed("fuse", lambda: fuse_checkpoint(checkpoint, folder / "fused.pth"))
-        reference = timed("reference", lambda: capture_reference(checkpoint))
-        source = Source(checkpoint, fuse_network(checkpoint.build(), checkpoint.spec), reference)
-        (target,) = plan_export(checkpoint, ExportOptions(variants=variants((precision,)), output=folder)).targets
-        artifact = timed("export", lambda: FORMATS[target.format].maker.export(source, target))
+        trained = Trained(checkpoint)
+        timed("reference", lambda: trained.reference)
+        fused = timed("fuse", lambda: fuse_checkpoint(checkpoint, folder / "fused.pth", trained=trained))
+        options = ExportOptions(variants=variants((precision,)), output=folder)
+        (artifact,) = timed("export", lambda: export_model(checkpoint, options, trained=trained))
         assert fused.exact is not None
         assert fused.report is not None
         return {
@@ -99,8 +97,8 @@ def as_markdown(rows: list[dict[str, Any]], precision: str) -> str:
         "fused, float64": lambda row: f"{row['fuse_float64']:.1e}",
         "fused, float32": lambda row: f"{row['fuse_float32']:.1e}",
         f"ONNX {precision}": lambda row: f"{row['onnx']:.1e}",
-        "fuse, s": lambda row: f"{row['seconds']['fuse']:.1f}",
         "reference, s": lambda row: f"{row['seconds']['reference']:.1f}",
+        "fuse, s": lambda row: f"{row['seconds']['fuse']:.1f}",
         "export, s": lambda row: f"{row['seconds']['export']:.1f}",
         "peak memory, GiB": lambda row: f"{row['peak_rss_gib']:.2f}",
     }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.proof.reference import Trained
     from aether_deploy.proof.verdict import ParityReport
     from aether_deploy.runners.protocol import Runner
 
@@ -60,6 +61,7 @@ def fuse_checkpoint(
     output: str | os.PathLike[str] | None = None,
     *,
     images: str | os.PathLike[str] | None = None,
+    trained: Trained | None = None,
 ) -> FuseResult:
     """Fuses, writes, reloads from disk, and proves that file against the unfused network.
 
@@ -67,6 +69,7 @@ def fuse_checkpoint(
         checkpoint: as trained, or its path; a fused one is only copied.
         output: .pth or .safetensors; by default `2x_Name_fused.pth` beside the input.
         images: folder of photos for the parity cases; by default the packaged ones.
+        trained: the checkpoint's outputs, if other steps need them too; has its own `images`.
     Raises:
         CheckpointError: a path that cannot be read as a checkpoint.
         ParityError: the file is not the network as it was trained; nothing is left behind.
@@ -74,7 +77,7 @@ def fuse_checkpoint(
     """
     from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
     from aether_deploy.proof.exactness import require_exact
-    from aether_deploy.proof.reference import capture_reference
+    from aether_deploy.proof.reference import Trained
     from aether_deploy.proof.verdict import verify
     from aether_deploy.runners.pytorch import TorchRunner
 
@@ -88,12 +91,13 @@ def fuse_checkpoint(
             f"{target} is the input itself; the unfused weights would be lost: choose another"
         )
 
-    reference = capture_reference(loaded, images)
+    trained = trained or Trained(loaded, images)
+    reference = trained.reference
     with staging(target.parent) as folder:
         path = folder / target.name
         _save(loaded.spec.fuse(loaded.state_dict), path)
         reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
-        exact = require_exact(loaded, reloaded.build(), target.name)
+        exact = require_exact(trained, reloaded.build(), target.name)
         with TorchRunner.from_checkpoint(reloaded, channels_last=True) as runner:
             report = verify(reference, runner.run, "fp32", what="fused")
         report.require(target.name)

@@ -13,7 +13,7 @@ from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.exactness import require_exact
-from aether_deploy.proof.reference import capture_reference
+from aether_deploy.proof.reference import Trained, capture_reference
 
 __all__ = ["export_model", "plan_export"]
 
@@ -54,12 +54,14 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
     )
 
 
-def _make(planned: ExportPlan) -> list[Artifact]:
+def _make(planned: ExportPlan, trained: Trained | None) -> list[Artifact]:
     """Captures the reference, fuses, proves the fused weights in float64, and makes every target."""
     checkpoint, options = planned.checkpoint, planned.options
-    reference = capture_reference(checkpoint, options.images, static=options.static)
+    trained = trained or Trained(checkpoint, options.images)
+    fixed = options.static
+    reference = capture_reference(checkpoint, trained.images, static=fixed) if fixed else trained.reference
     network = fuse_network(checkpoint.build(), checkpoint.spec)
-    require_exact(checkpoint, network, f"the fused network of {checkpoint.path.name}")
+    require_exact(trained, network, f"the fused network of {checkpoint.path.name}")
     source = Source(checkpoint, network, reference)
     return [FORMATS[target.format].maker.export(source, target) for target in planned.targets]
 
@@ -71,6 +73,7 @@ def export_model(
     format: str | Sequence[str] = "onnx",
     precision: str | Sequence[str] = "fp32",
     output: str | os.PathLike[str] | None = None,
+    trained: Trained | None = None,
 ) -> list[Artifact]:
     """Makes proved files from a checkpoint, in the order of formats and precisions.
 
@@ -83,6 +86,7 @@ def export_model(
         format: one or several of onnx, tensorrt, tensorrt-rtx.
         precision: one or several of fp32, fp16, bf16.
         output: folder; by default the checkpoint's.
+        trained: the checkpoint's outputs, if other steps need them too; has its own `images`.
     Returns:
         an `Artifact` for each file, with its path, report and manifest.
     Raises:
@@ -93,7 +97,7 @@ def export_model(
     if isinstance(checkpoint, ExportPlan):
         if options is not None:
             raise ExportError("a plan and options: the plan has its own; give one of both")
-        return _make(checkpoint)
+        return _make(checkpoint, trained)
     if options is None:
         options = ExportOptions(
             formats=(format,) if isinstance(format, str) else tuple(format),
@@ -101,4 +105,4 @@ def export_model(
             output=output,
         )
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
-    return _make(plan_export(loaded, options))
+    return _make(plan_export(loaded, options), trained)

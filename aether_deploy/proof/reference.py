@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +19,29 @@ if TYPE_CHECKING:
     from aether_deploy.arrays import Shape
     from aether_deploy.network.checkpoint import Checkpoint
 
-__all__ = ["capture_exact", "capture_reference"]
+__all__ = ["Trained", "capture_exact", "capture_reference"]
+
+
+class Trained:
+    """A trained network's outputs, each captured when first asked for and kept for the steps that follow.
+
+    Fusing and exporting are compared with the same outputs, which take a fifth of the time of both.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, images: str | os.PathLike[str] | None = None) -> None:
+        """Args are those of `capture_reference`; nothing is run yet."""
+        self.checkpoint = checkpoint
+        self.images = images
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """See `capture_reference`."""
+        return capture_reference(self.checkpoint, self.images)
+
+    @functools.cached_property
+    def exact(self) -> Reference:
+        """See `capture_exact`."""
+        return capture_exact(self.checkpoint)
 
 
 def capture_reference(
