@@ -1,5 +1,6 @@
 # make demo   the whole pipeline on the packaged sample, from nothing
 # make test   lint and every test, from nothing; reports coverage
+# make test-all    also 50 times as many damaged files, 200 kills, races and long runs
 # make test-fast   the tests without neosr runs, engine builds, videos and many processes
 # make benchmark   the pipeline's own cost, and the speed of small beside its peers
 PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off
 
-.PHONY: setup demo test test-fast lint benchmark
+.PHONY: setup demo test test-all test-fast lint benchmark
 
 setup: $(VENV)/.demo
 
@@ -38,7 +39,10 @@ test: lint
 	$(BIN)/python -m pytest --cov
 
 test-fast: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest -m "" --hypothesis-profile=all
 
 $(VENV)/.benchmark: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) --quiet -e ".[benchmark]"

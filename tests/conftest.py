@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, settings
 
 # A thread for each of pytest's workers: with as many as there are cores in each, they wait for one another, and what
 # takes seconds alone took a minute. Read by OpenMP when torch is imported, and by the processes that tests start.
@@ -16,6 +17,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from aether_deploy.cli.app import main
 from tests.helpers.commands import Ran
 from tests.helpers.networks import save, tiny
+
+# The inputs are files in a folder of the test's own: slow to draw, and each overwrites the one before.
+_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+# `make test` tries the same inputs every time; `make test-all` new ones.
+settings.register_profile("default", deadline=None, derandomize=True, database=None, suppress_health_check=_CHECKS)
+settings.register_profile("all", deadline=None, derandomize=False, suppress_health_check=_CHECKS)
+settings.load_profile("default")
 
 
 @pytest.fixture
