@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from aether_deploy.errors import ImageError
-from aether_deploy.files import is_temporary, replacing, sha256_of
+from aether_deploy.files import sha256_of
 from aether_deploy.pictures.batch_run import plan_folder
 from aether_deploy.pictures.folder_record import RECORD
 from aether_deploy.pictures.images import Picture, read_picture, write_picture
 from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
+from tests.helpers.files import temporary_of
 from tests.helpers.networks import randomize, save, tiny
 
 pytestmark = pytest.mark.slow
@@ -236,7 +237,7 @@ class TestKill:
         assert call("upscale", checkpoint_file, many, "-o", whole).code == 0
         number = self._kill(lambda: len(list(out.glob("[0-9]*.png"))), checkpoint_file, many, "-o", out)
         # Another that was cut off while it wrote, under the number of a process that is gone.
-        (out / f".23.{number}.png").write_bytes(b"half")
+        temporary_of(number, out / "23.png").write_bytes(b"half")
         there = {path.name for path in out.glob("[0-9]*.png")}
         assert 3 <= len(there) < 24
         for name in there:
@@ -266,16 +267,3 @@ class TestKill:
         assert ran.code == 0, ran.err
         assert sorted(Path(path).name for path in ran.json["written"]) == kept
         assert _tree(out) == _tree(whole)
-
-
-def test_leftovers_of_the_living_are_kept(tmp_path: Path) -> None:
-    mine = tmp_path / f".x.{os.getppid()}.png"
-    mine.touch()
-    other = tmp_path / ".y.999999999.png"
-    other.touch()
-    with replacing(tmp_path / "x.png") as temporary:
-        assert is_temporary(temporary)
-        temporary.write_bytes(b"whole")
-    assert mine.exists()
-    assert other.exists()
-    assert not is_temporary(tmp_path / "x.png")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aether_deploy.errors import AetherDeployError
-from aether_deploy.files import publish, staging
+from aether_deploy.files import is_temporary, locked, publish, replacing, scratch, staging
 
 
 def _stage(folder: Path, **files: str) -> None:
@@ -69,25 +74,85 @@ def test_a_manifest_that_no_new_one_replaces_goes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
 
 
-def test_a_folder_in_the_way_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "a.onnx").mkdir()
-    with pytest.raises(AetherDeployError, match=r"a\.onnx: cannot be replaced"):
-        _stage(tmp_path, a__onnx="file")
+def test_a_folder_in_the_way_is_one_line_and_nothing_changes(tmp_path: Path) -> None:
+    _stage(tmp_path, b__onnx="old", b__onnx__json="old")
+    (tmp_path / "c.onnx.json").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AetherDeployError, match=r"c\.onnx\.json: cannot be written, a folder has that name"):
+        _stage(tmp_path, b__onnx="new", b__onnx__json="new", c__onnx="new")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "b.onnx").read_text() == "old"
 
 
-def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", ["staging", "replacing"])
+def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path, make: str) -> None:
+    target = {"staging": tmp_path, "replacing": tmp_path / "a.json"}[make]
     code = (
-        "import os, signal; from pathlib import Path; from aether_deploy.files import staging\n"
-        f"with staging(Path({str(tmp_path)!r})) as staged:\n"
-        "    (staged / 'half').write_text('')\n"
+        f"import os, signal; from pathlib import Path; from aether_deploy.files import {make}\n"
+        f"with {make}(Path({str(target)!r})):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    run_python(code)
     (left,) = tmp_path.iterdir()
-    living = tmp_path / f".staging-{os.getppid()}-x"
-    living.mkdir()
+    assert is_temporary(left)
+    machine, pid, token = re.findall(r"[0-9a-f]+", left.name.removeprefix(".staging-").removeprefix(".a."))[:3]
+    living = left.with_name(left.name.replace(f"-{pid}-", f"-{os.getppid()}-"))
+    elsewhere = left.with_name(left.name.replace(machine, "0" * 6))
+    stranger = left.with_name(left.name.replace(token, token[1:]))
+    reused = left.with_name(left.name.replace(f"-{pid}-", f"-{os.getpid()}-"))
+    for path in (living, elsewhere, stranger, reused):
+        path.touch()
+    os.utime(reused, (0, 0))
     with staging(tmp_path):
         assert not left.exists()
-        assert living.exists()
+        assert not reused.exists()  # older than the process that has its number now
+        assert living.exists() and elsewhere.exists() and stranger.exists()
+
+
+def test_a_temporary_folder_of_a_killed_process_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    code = "import os; from aether_deploy.files import scratch\nwith scratch('engine'):\n    os.kill(os.getpid(), 9)"
+    run_python(code)
+    assert len(list(tmp_path.iterdir())) == 1
+    with scratch("neosr") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from aether_deploy.files import locked\n"
+        f"with locked(Path({str(tmp_path)!r})) as held:\n"
+        "    print(held, flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as other:
+        assert other.stdout and other.stdout.readline() == "True\n"
+        with locked(tmp_path, wait=False) as held:
+            assert not held
+        other.kill()
+        other.wait()
+        with locked(tmp_path, wait=False) as held:
+            assert held
+
+
+@pytest.mark.parametrize("write", [replacing, lambda path: staging(path.parent)])
+def test_a_full_disk_is_one_line(write: Callable[[Path], Any], tmp_path: Path) -> None:
+    with pytest.raises(AetherDeployError, match="cannot be written"), write(tmp_path / "a.bin"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_is_not_called_unwritable(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.bin"):
+        (tmp_path / "missing").read_bytes()
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def run_python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import logging
 import os
 import shutil
@@ -116,15 +117,18 @@ def fuse_checkpoint(
 
 def _save(state_dict: dict[str, Tensor], path: Path) -> None:
     """Writes weights as neosr does: below `params` in a .pth; bare in .safetensors, which has no nesting."""
+    # In memory first: given a path, torch writes its name into the file, and both libraries have errors of their own
+    # for a full disk, and neither takes a name that is no UTF-8.
     if path.suffix == ".safetensors":
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(state_dict, path)
+        path.write_bytes(save(state_dict))
         return
     import torch
 
-    with path.open("wb") as file:  # given a path, torch would write its name into the file
-        torch.save({"params": state_dict}, file)
+    file = io.BytesIO()
+    torch.save({"params": state_dict}, file)
+    path.write_bytes(file.getbuffer())
 
 
 def _copy(checkpoint: Checkpoint, output: Path) -> None:

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Self
 
 from aether_deploy.engines.worker import MODULES
 from aether_deploy.errors import EngineError
+from aether_deploy.files import scratch
 
 __all__ = ["FLAVOURS", "EngineProcess", "Flavour", "RefusedError", "tensorrt_version"]
 
@@ -77,8 +77,8 @@ class EngineProcess:
 
     def __init__(self, flavour: str) -> None:
         self.flavour = FLAVOURS[flavour]
-        self._folder = tempfile.TemporaryDirectory(prefix="aether-engine-")
-        self._log = Path(self._folder.name) / "log"
+        self._closing = contextlib.ExitStack()
+        self._log = self._closing.enter_context(scratch("engine")) / "log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "aether_deploy.engines.worker", flavour],
@@ -108,7 +108,7 @@ class EngineProcess:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
-        self._folder.cleanup()
+        self._closing.close()
 
     def ask(
         self,

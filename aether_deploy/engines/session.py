@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aether_deploy.files import replacing
+
 __all__ = ["CACHE_SUFFIX", "Session"]
 
 WARM_UP_RUNS = 10
@@ -121,6 +123,5 @@ class Session:
         kept = bytes(self._cache.serialize())
         data = hashlib.sha256(self._key + kept).digest() + kept
         if not self._cache_file.is_file() or self._cache_file.stat().st_size != len(data):
-            temporary = self._cache_file.with_name(f".{self._cache_file.name}.tmp")
-            temporary.write_bytes(data)
-            temporary.replace(self._cache_file)
+            with replacing(self._cache_file) as temporary:
+                temporary.write_bytes(data)

@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aether_deploy.artifacts.formats import FORMATS
-from aether_deploy.errors import AetherDeployError
 from aether_deploy.files import replacing
 from aether_deploy.html_report.crops import amplification, data_uri, difference_uri
 from aether_deploy.html_report.facts import Facts, Request, examine
@@ -180,8 +179,5 @@ def write_report(request: Request, target: Path, *, benchmark: Path | None = Non
     facts = examine(request)
     page = render(facts, speed)
     with replacing(target) as temporary:
-        try:
-            temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise AetherDeployError(f"{target}: cannot be written ({error.strerror}); check the space left") from error
+        temporary.write_text(page, encoding="utf-8")
     return facts

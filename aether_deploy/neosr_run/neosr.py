@@ -13,12 +13,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from aether_deploy.errors import NeosrError
+from aether_deploy.files import scratch
 from aether_deploy.network.definition import ARCH_FILE
 
 __all__ = ["Neosr", "NeosrRunError", "Receipt", "run_neosr"]
@@ -147,8 +147,8 @@ def run_neosr(
         NeosrError: the checkout has no such script, or its Python cannot be started.
     """
     script = neosr.script(mode)
-    with tempfile.TemporaryDirectory(prefix="aether-neosr-") as folder:
-        receipt = Path(folder) / "receipt.json"
+    with scratch("neosr") as folder:
+        receipt = folder / "receipt.json"
         job = {
             "mode": mode,
             "script": script and str(script),
@@ -159,7 +159,7 @@ def run_neosr(
             "floats": floats and str(floats.resolve()),
             "receipt": str(receipt),
         }
-        job_file = Path(folder) / "job.json"
+        job_file = folder / "job.json"
         job_file.write_text(json.dumps(job), encoding="utf-8")
         code = _run(mode, [neosr.python, str(LAUNCHER), str(job_file)], log)
         if code != 0 or not receipt.is_file():

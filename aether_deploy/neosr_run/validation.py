@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from aether_deploy.arrays import Array, Pixels, finite
 from aether_deploy.errors import NeosrError
+from aether_deploy.files import staging
 from aether_deploy.neosr_run.inputs import check_images, check_pair, readable_by_neosr
 from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
 from aether_deploy.neosr_run.results import name_floats, printed_metrics, saved_images
@@ -120,14 +120,13 @@ def validate(
     deployed = load_checkpoint(fused, img_range=img_range)
     check_pair(trained, deployed)
     expected = check_images(images, gt)
-    folder.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".floats-", ignore_cleanup_errors=True) as temporary:
+    with staging(folder) as floats:
         runs = []
         for form, checkpoint in (("unfused", trained), ("fused", deployed)):
             readable = readable_by_neosr(checkpoint, folder / f"{form}.pth", notes)
             planned = PlannedRun(f"aether_{form}", readable, folder / "neosr", _absolute(images), _absolute(gt))
-            caught = Path(temporary) / form
+            caught = floats / form
             caught.mkdir()
             runs.append(_run(neosr or Neosr(), planned, opt, folder / form, caught))
             if expected and runs[-1].receipt.forwards != expected:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.arrays import Shape
+from aether_deploy.files import scratch
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
@@ -53,10 +53,10 @@ def benchmark(
         torch_device(device)
         require_provider(PROVIDERS[device])
     files = [known_file(model) for model in models]
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch("benchmark") as folder:
         contenders: list[Contender] = []
         for number, file in enumerate(files):
-            place = Path(folder) / str(number)
+            place = folder / str(number)
             place.mkdir()
             contenders += prepare(file.path, place, half=half, peers=peers)
         beside = gauges(device, half=half)

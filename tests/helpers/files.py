@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto, helper
+
+from aether_deploy.files import staging
 
 
 def insert_casts(path: Path) -> None:
@@ -18,3 +21,10 @@ def insert_casts(path: Path) -> None:
     nodes.insert(at + 1, helper.make_node("Cast", ["narrow_gelu"], [after], to=TensorProto.FLOAT))
     nodes.insert(at, helper.make_node("Cast", [before], ["narrow"], to=TensorProto.FLOAT16))
     onnx.save(model, path)
+
+
+def temporary_of(process: int, target: Path) -> Path:
+    """The temporary file that another process of this machine would write for a target."""
+    with staging(target.parent) as mine:
+        owner = mine.name.removeprefix(".staging-").replace(f"-{os.getpid()}-", f"-{process}-")
+        return target.with_name(f".{target.stem}.{owner}{target.suffix}")
