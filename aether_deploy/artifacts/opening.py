@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from aether_deploy.proof.manifest import read_manifest, require_match
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["OpenedArtifact", "known_file", "open_artifact", "open_known", "open_runner"]
 
@@ -57,7 +60,8 @@ def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFil
     if row is None:
         known = ", ".join(dict.fromkeys(suffix for row in FORMATS.values() for suffix in row.suffixes))
         raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected one of {known}")
-    found = read_manifest(path)
+    # A link is judged by the file behind it, wherever it is; a manifest may also have been linked beside it.
+    found = read_manifest(path.resolve()) or read_manifest(path)
     try:
         sha256 = sha256_of(path)
     except OSError as error:
@@ -77,7 +81,10 @@ def open_known(
     trust: bool = False,
     faithful: bool = False,
 ) -> Runner:
-    """A runner for a file from `known_file`; see `open_artifact`."""
+    """A runner for a file from `known_file`, with a warning if no manifest vouches for it; see `open_artifact`."""
+    if not file.matches and file.format.kind != "checkpoint":
+        what = "no manifest is beside it" if file.manifest is None else "it is not the file that its manifest describes"
+        logger.warning("%s: %s: what was proved about it is not known", file.path, what)
     return file.format.maker.open_file(file, device=device, threads=threads, trust=trust, faithful=faithful)
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.errors import AetherDeployError, ManifestError
-from aether_deploy.files import sha256_of
+from aether_deploy.files import replacing, sha256_of
+from aether_deploy.network.families import spec_from_dict
 from aether_deploy.precisions.variant import Variant
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from aether_deploy.network.checkpoint import Checkpoint
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 SCHEMA = 1
+# Bytes; those of large networks have some 50 kB.
+_LARGEST = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,22 +140,23 @@ class Manifest:
         """Writes `<artifact>.json`, to be published together with the file; returns its path."""
         target = manifest_path(artifact)
         values = {name: value for name, value in self.as_dict().items() if value not in (None, "", {})}
-        target.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        with replacing(target) as temporary:
+            temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return target
 
 
 def describe_artifact(path: Path, kind: str, *, name: str | None = None) -> dict[str, Any]:
     """{file, sha256, bytes, kind} of a file; `name` is its final name if `path` is temporary."""
-    return {"file": name or path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
+    return {"file": printable(name or path.name), "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
 
 
 def describe_source(checkpoint: Checkpoint) -> dict[str, Any]:
     """{file, sha256, param_key, form} of the checkpoint that an artifact was made from."""
     form = "fused" if checkpoint.spec.fused else "unfused"
     return {
-        "file": checkpoint.path.name,
+        "file": printable(checkpoint.path.name),
         "sha256": checkpoint.sha256,
-        "param_key": checkpoint.param_key,
+        "param_key": printable(checkpoint.param_key),
         "form": form,
     }
 
@@ -167,17 +172,20 @@ def read_manifest(artifact: str | os.PathLike[str]) -> Manifest | None:
     Raises:
         ManifestError: the file is not a manifest, or has another schema.
     """
+    from aether_deploy.proof.manifest_schema import parse_manifest
+
     path = manifest_path(Path(artifact))
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _LARGEST:
+            raise ManifestError(f"{path.stat().st_size} bytes, at most {_LARGEST} are expected")
+        values = parse_manifest(path.read_bytes())
         if values["schema"] != SCHEMA:
-            raise ManifestError(f"{path}: schema {values['schema']}, expected {SCHEMA}; export the artifact again")
+            raise ManifestError(f"schema {values['schema']}, expected {SCHEMA}")
+        spec_from_dict(values["network"])
         return _from_dict(values)
-    except ManifestError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, AetherDeployError) as error:
+    except (OSError, AetherDeployError) as error:
         raise ManifestError(f"{path}: no manifest of aether_deploy ({error}); export the artifact again") from error
 
 

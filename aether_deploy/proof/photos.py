@@ -10,6 +10,7 @@ import numpy as np
 from aether_deploy.arrays import Array
 from aether_deploy.pictures.images import list_images, read_image
 from aether_deploy.samples import PHOTOS
+from aether_deploy.text import printable
 
 __all__ = ["parity_photos"]
 
@@ -32,5 +33,7 @@ def parity_photos(folder: str | os.PathLike[str] | None = None) -> list[tuple[st
         image = read_image(path)
         height, width = (min(have, most) for have, most in zip(image.shape[2:], PARITY_CROP, strict=True))
         top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-        photos.append((path.stem, np.ascontiguousarray(image[:, :, top : top + height, left : left + width])))
+        photos.append(
+            (printable(path.stem), np.ascontiguousarray(image[:, :, top : top + height, left : left + width]))
+        )
     return photos

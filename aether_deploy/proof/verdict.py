@@ -83,6 +83,7 @@ class ParityReport:
     def table(self, *, title: str = "parity") -> Table:
         """A rich table with one row per case, and what the gate allows."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
             "case", "max abs", "mean abs", "PSNR dB", "levels", "differing", "", title=title, title_justify="left"
@@ -96,7 +97,7 @@ class ParityReport:
                 f"{figures.psnr:.1f}",
                 str(figures.max_level),
                 f"{figures.levels_share:.3%}",
-                "[red]✗[/red]" if result.failure else "[green]✓[/green]",
+                Text("✗", "red") if result.failure else Text("✓", "green"),
             )
         table.add_section()
         limits = {f"allowed ({self.gate})": self.tolerance}
