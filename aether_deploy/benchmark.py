@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aether_deploy import cli
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,7 +68,7 @@ def _table(result: dict[str, Any]) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
-    title = f"{result['model']}, {'x'.join(map(str, result['shape']))}"
+    title = f"{printable(result['model'])}, {'x'.join(map(str, result['shape']))}"
     # Without lines in between, so that it fits into 80 columns.
     table = Table(Column("", overflow="fold"), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for name in ("ms", "±", "times", "GFLOP/s", "peak", "roof", "MiB", "max abs"):

@@ -10,6 +10,7 @@ import click
 
 from aether_deploy import cli
 from aether_deploy.samples import SAMPLE
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from aether_deploy.proof.verdict import ParityReport
@@ -48,13 +49,11 @@ def command(output: Path, as_json: bool) -> None:
     out = cli.console(stderr=as_json)
     out.print(f"read {SAMPLE.name}: {checkpoint.spec.describe()}, trained in neosr")
     out.print(_table(rows, output))
-    out.print(
-        f"chelsea, {photo['lr']} -> {photo['sr']}: "
-        f"PSNR {photo['psnr']:.2f} dB, bicubic {photo['psnr_bicubic']:.2f} dB\n"
-        f"pictures: {output / 'chelsea_aether.png'} beside {output / 'chelsea_bicubic.png'}\n"
-        f"report:   {page}\n"
-        f"all of it took {seconds:.0f} s"
-    )
+    psnr, bicubic = photo["psnr"], photo["psnr_bicubic"]
+    out.print(f"chelsea, {photo['lr']} -> {photo['sr']}: PSNR {psnr:.2f} dB, bicubic {bicubic:.2f} dB")
+    out.print(f"pictures: {output / 'chelsea_aether.png'} beside {output / 'chelsea_bicubic.png'}")
+    out.print(f"report:   {page}")
+    out.print(f"all of it took {seconds:.0f} s")
     if as_json:
         files = [{"file": str(path), "parity": report.as_dict()} for path, report in rows]
         cli.print_json({"files": files, "photo": photo, "report": str(page)})
@@ -108,7 +107,7 @@ def _table(rows: list[tuple[Path, ParityReport]], folder: Path) -> object:
     from rich.table import Table
 
     count = len(rows[0][1].results)
-    title = f"in {folder}, reloaded from disk and compared with the network as trained, on {count} inputs"
+    title = f"in {printable(folder)}, reloaded from disk and compared with the network as trained, on {count} inputs"
     table = Table("file", "MB", "worst error", "allowed", "in levels", title=title, title_justify="left")
     for path, report in rows:
         figures = report.overall

@@ -48,13 +48,12 @@ def command(as_json: bool) -> None:
         versions = {package: version for package in PACKAGES if (version := _version(package))}
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
     out = cli.console(stderr=as_json)
-    out.print(f"{system}; {', '.join(f'{name} {version}' for name, version in versions.items())}\n", markup=False)
+    out.print(f"{system}; {', '.join(f'{name} {version}' for name, version in versions.items())}")
+    out.print()
     for finding in found:
-        mark = "[green]✓[/green]" if finding.works else "[red]✗[/red]"
-        out.print(f"{mark} {finding.name}:", end=" ")
-        out.print(finding.detail, markup=False)
+        out.print(cli.mark(finding.works), f"{finding.name}: {finding.detail}")
         if finding.remedy and finding.remedy not in finding.detail:
-            out.print(f"  {finding.remedy}", markup=False)
+            out.print(f"  {finding.remedy}")
     if as_json:
         cli.print_json(_as_json(system, versions, found))
     cli.next_command(*_next(found), as_json=as_json)

@@ -28,7 +28,7 @@ def command(file: Path, param_key: str, opt: Path | None, img_range: float | Non
         out = cli.console()
         for key, value in found.items():
             shown = " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
-            out.print(f"{key:12} {shown}", markup=False)
+            out.print(f"{key:12} {shown}")
     row = format_of(Path(found["file"]))
     assert row is not None  # it has just been inspected
     onward, *rest = row.next

@@ -41,9 +41,9 @@ def command(neosr_root: Path | None, remove: bool, as_json: bool) -> None:
     if as_json:
         cli.print_json({"file": str(target), "installed": not remove, "changed": changed})
     elif remove:
-        click.echo(f"removed {target}" if changed else f"nothing to remove: no {target}")
+        cli.say(f"removed {target}" if changed else f"nothing to remove: no {target}")
     else:
-        click.echo(f"installed {target}" if changed else f"already installed: {target}")
+        cli.say(f"installed {target}" if changed else f"already installed: {target}")
         click.echo(f"\n{TOML_HINT}")
 
 

@@ -40,10 +40,11 @@ def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None
         compared = compare(a, b, gate=gate, images=images, device=device, trust=trust)
         compared.require(f"{b}, compared with {a},")
     out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
-    out.print(f"A {a} ({first})\nB {b} ({second})")
+    out.print(f"A {a} ({first})")
+    out.print(f"B {b} ({second})")
     cli.show_report(report, out)
     if compared.left_out:
-        out.print(f"outside the engine's profiles, so not run: {', '.join(compared.left_out)}", markup=False)
+        out.print(f"outside the engine's profiles, so not run: {', '.join(compared.left_out)}")
     if as_json:
         found = {"runners": [first, second], "left_out": list(compared.left_out)}
         cli.print_json({"a": str(a), "b": str(b), **found, **report.as_dict()})

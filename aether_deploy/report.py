@@ -74,21 +74,22 @@ def command(
         except ParityError as error:
             error.facts = found
             raise
-    cli.console(stderr=as_json).print(_summary(facts, target), markup=False)
+    for line in _summary(facts, target):
+        cli.say(line, err=as_json)
     if as_json:
         cli.print_json(found)
     cli.next_command(*_next(facts, model, output), as_json=as_json)
 
 
-def _summary(facts: Facts, target: Path) -> str:
+def _summary(facts: Facts, target: Path) -> list[str]:
     wrote = f"wrote {target} ({target.stat().st_size / 1e3:.0f} kB)"
     if facts.parity is None:
-        return f"{wrote}: nothing was compared in this run\n" + "\n".join(facts.statements)
+        return [f"{wrote}: nothing was compared in this run", *facts.statements]
     figures, allowed = facts.parity.overall, facts.parity.tolerance
-    return (
+    return [
         f"{wrote}: passed on {len(facts.parity.results)} inputs, worst error {figures.max_abs:.1e} "
         f"({facts.parity.gate} allows {allowed.max_abs:.1e}), run by {facts.runner}"
-    )
+    ]
 
 
 def _next(facts: Facts, model: Path, output: Path | None) -> list[Any]:

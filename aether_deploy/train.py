@@ -32,13 +32,13 @@ def command(options: Path, checkout: Path | None, neosr_python: str, resume: boo
             trained = train(options, Neosr(checkout, neosr_python), resume=resume)
     except NeosrRunError as error:
         for line in error.log_tail:
-            click.echo(f"neosr: {line}", err=True)
+            cli.say(f"neosr: {line}", err=True)
         raise
     if as_json:
         cli.print_json({"experiment": str(trained.experiment), "checkpoint": str(trained.checkpoint)})
         return
-    click.echo(f"{trained.receipt.describe()}: {trained.receipt.forwards} forward passes")
-    click.echo(f"newest checkpoint: {trained.checkpoint}")
+    cli.say(f"{trained.receipt.describe()}: {trained.receipt.forwards} forward passes")
+    cli.say(f"newest checkpoint: {trained.checkpoint}")
     cli.next_command("python", "-m", "aether_deploy.fuse", trained.experiment)
 
 

@@ -117,7 +117,7 @@ def command(
                 overwrite=overwrite,
             )
     out = cli.console(stderr=as_json)
-    out.print(f"{_describe(done, runner.scale)} ({runner.name})", markup=False)
+    out.print(f"{_describe(done, runner.scale)} ({runner.name})")
     if as_json:
         cli.print_json({**_as_json(done), "scale": runner.scale, "runner": runner.name})
     if done.folder and done.folder.failures:
@@ -125,7 +125,7 @@ def command(
 
         failures = done.folder.failures
         for _, reason in failures:
-            click.echo(f"failed  {reason}", err=True)
+            cli.say(f"failed  {reason}", err=True)
         raise ImageError(f"{len(failures)} of {_count(done.folder)} pictures failed; the same command tries them again")
     cli.next_command("python", "-m", "aether_deploy.benchmark", opened.file.path, as_json=as_json)
 

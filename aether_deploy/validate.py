@@ -10,6 +10,7 @@ import click
 
 from aether_deploy import cli
 from aether_deploy.errors import ConfigError
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from aether_deploy.neosr_run.neosr import NeosrRunError
@@ -79,7 +80,7 @@ def command(
         _show(validation)
     validation.report.require(fused.name)
     if not as_json:
-        click.echo(f"{fused.name} is the trained network: {len(validation.images)} images run by neosr itself")
+        cli.say(f"{fused.name} is the trained network: {len(validation.images)} images run by neosr itself")
         cli.next_command("python", "-m", "aether_deploy.export", fused)
 
 
@@ -87,9 +88,11 @@ def _show(validation: Validation) -> None:
     from rich.table import Table
 
     out = cli.console()
-    out.print(f"{validation.fused.describe()}\n{validation.fused.neosr}\n", markup=False)
+    out.print(validation.fused.describe())
+    out.print(validation.fused.neosr)
+    out.print()
     for note in validation.notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
     if validation.report.passed:
         cli.show_report(validation.report, out, title="floats of both networks, caught in neosr")
     table = Table(
@@ -105,17 +108,17 @@ def _show(validation: Validation) -> None:
     for image in validation.images:
         psnr = ("–", "–") if image.psnr is None else tuple(f"{value:.3f}" for value in image.psnr)
         ssim = ("–", "–") if image.ssim is None else tuple(f"{value:.4f}" for value in image.ssim)
-        table.add_row(image.name, str(image.max_level), f"{image.levels_share:.3%}", *psnr, *ssim)
+        table.add_row(printable(image.name), str(image.max_level), f"{image.levels_share:.3%}", *psnr, *ssim)
     table.title_justify = "left"
     out.print(table)
     for name, (unfused, fused) in validation.neosr_metrics.items():
-        out.print(f"neosr printed {name}: {unfused} unfused, {fused} fused (not used here)", markup=False)
-    out.print(f"options, logs and images: {validation.folder}", markup=False)
+        out.print(f"neosr printed {name}: {unfused} unfused, {fused} fused (not used here)")
+    out.print(f"options, logs and images: {validation.folder}")
 
 
 def _show_log(error: NeosrRunError) -> None:
     for line in error.log_tail:
-        click.echo(f"neosr: {line}", err=True)
+        cli.say(f"neosr: {line}", err=True)
 
 
 if __name__ == "__main__":

@@ -191,14 +191,39 @@ class TestConfig:
         assert ran.code == 1
         assert "unknown key 'opsett'; did you mean 'opset'?" in error_line(ran)
 
-    def test_wrong_value_is_a_usage_error(
-        self, tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "opset = 99",
+            "opset = inf",
+            "opset = true",
+            "opset = 2020-01-01",
+            "opset = [20]",
+            "output = false",
+            "format = []",
+            "format = [['onnx']]",
+            "format = 'onyx'",
+            "json = 1",
+            "static = 'axb'",
+            "workspace = -1",
+        ],
+    )
+    def test_a_wrong_value_is_one_line(
+        self, tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, text: str
     ) -> None:
         config = tmp_path / "export.toml"
-        config.write_text("opset = 99\n")
-        assert call("export", checkpoint_file, "--config", config).code == 2
+        config.write_text(f"{text}\n")
+        ran = call("export", checkpoint_file, "--config", config)
+        assert ran.code == 1
+        assert text.split()[0] in error_line(ran)
 
-    @pytest.mark.parametrize("text", ["opset = ", None])
+    def test_a_number_is_taken_as_if_it_were_typed(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
+        config = tmp_path / "export.toml"
+        config.write_text("opset = 21\nformat = 'onnx'\nname = 5\n")
+        ran = call("export", SAMPLE, "--config", config, "-o", tmp_path, "--dry-run", "--json")
+        assert Path(ran.json["planned"][0]).name == "2x_5_fp32_op21.onnx"
+
+    @pytest.mark.parametrize("text", ["opset = ", "a = " + "[" * 10_000, f"a = {'1' * 10_000}", None])
     def test_no_toml(self, tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, text: str | None) -> None:
         config = tmp_path / "export.toml"
         if text is not None:

@@ -32,6 +32,12 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
     name = options.name or checkpoint.name
     if Path(name).name != name:
         raise ExportError(f"name {name!r}; expected a file name without folders")
+    try:
+        str(folder / name).encode()
+    except UnicodeEncodeError as error:
+        raise ExportError(
+            f"{folder / name}: no UTF-8, which ONNX and ONNX Runtime need; choose another --output or --name"
+        ) from error
     unknown = [kind for kind in options.formats if kind not in EXPORTS]
     if unknown or not options.formats or not options.variants:
         raise ExportError(f"format {unknown[0] if unknown else None!r}; expected {', '.join(EXPORTS)}")

@@ -14,7 +14,17 @@ from aether_deploy.cli.options import (
     json_option,
     trust_option,
 )
-from aether_deploy.cli.output import console, next_command, print_json, progress, show_report, without_tf32
+from aether_deploy.cli.output import (
+    console,
+    mark,
+    next_command,
+    print_json,
+    progress,
+    say,
+    say_error,
+    show_report,
+    without_tf32,
+)
 
 __all__ = [
     "COMMANDS",
@@ -28,9 +38,12 @@ __all__ = [
     "images_option",
     "json_option",
     "main",
+    "mark",
     "next_command",
     "print_json",
     "progress",
+    "say",
+    "say_error",
     "show_report",
     "trust_option",
     "without_tf32",

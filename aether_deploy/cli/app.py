@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from aether_deploy.cli.output import console, print_json, show_report
+from aether_deploy.cli.output import console, print_json, say_error, show_report
 from aether_deploy.errors import AetherDeployError
 
 __all__ = ["COMMANDS", "Command", "main"]
@@ -31,22 +36,49 @@ COMMANDS = {
 
 
 class Command(click.Command):
-    """A click command that turns known errors into one line and an exit code."""
+    """A click command that turns known errors into one line and an exit code, and SIGTERM into an orderly end."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command. A known error exits with 1; a failed parity shows its report and exits with 3."""
+        """Runs the command.
+
+        A known error, one of the operating system and a lack of memory exit with 1; a failed parity shows its report
+        and exits with 3; SIGTERM exits with 143, after what is half-written has been deleted.
+        """
         try:
-            return super().invoke(ctx)
+            with _orderly_end():
+                return super().invoke(ctx)
         except AetherDeployError as error:
             from aether_deploy.proof.verdict import ParityError
 
             as_json = bool(ctx.params.get("as_json"))
             if isinstance(error, ParityError):
                 show_report(error.report, console(stderr=True))
-            click.echo(f"error: {error}", err=True)
+            say_error(error)
             if as_json and isinstance(error, ParityError):
                 print_json({**error.facts, "error": str(error), "parity": error.report.as_dict()})
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            named = f"{error.filename}: " if error.filename is not None else ""
+            say_error(f"{named}{error.strerror or error}; check the path, the permissions and the space left")
+            ctx.exit(1)
+        except MemoryError:
+            say_error("not enough memory; try smaller inputs, or close other programs")
+            ctx.exit(1)
+
+
+@contextlib.contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Lets SIGTERM raise SystemExit, so that every `finally` runs; only the main thread may set this."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Lazy(click.Group):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from aether_deploy.cli.output import say_error
 from aether_deploy.errors import ConfigError
 from aether_deploy.files import read_toml
 
@@ -34,7 +35,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None)
     try:
         values = load_config(path, ctx.command.params)
     except ConfigError as error:
-        click.echo(f"error: {error}", err=True)
+        say_error(error)
         ctx.exit(error.exit_code)
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
@@ -66,8 +67,23 @@ def load_config(path: Path, params: Sequence[click.Parameter]) -> dict[str, Any]
             nearest = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names)}"
             raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
-        param = names[name]
-        if param.multiple and not isinstance(value, list):
-            value = [value]
-        result[str(param.name)] = value
+        result[str(names[name].name)] = _as_typed(f"{path}: {key}", value, names[name])
     return result
+
+
+def _as_typed(what: str, value: Any, option: click.Option) -> Any:
+    """A value as it would be typed after the flag, checked by the option's own type."""
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{what} is {value!r}; expected true or false")
+        return value
+    values = value if option.multiple and isinstance(value, list) else [value]
+    if not values or any(isinstance(item, bool) or not isinstance(item, str | int | float) for item in values):
+        raise ConfigError(f"{what} is {value!r}; expected text or a number{', or a list' if option.multiple else ''}")
+    typed = [str(item) for item in values]
+    for item in typed:
+        try:
+            option.type.convert(item, option, None)
+        except click.BadParameter as error:
+            raise ConfigError(f"{what}: {error.message}") from error
+    return typed if option.multiple else typed[0]

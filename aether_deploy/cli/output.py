@@ -12,19 +12,46 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aether_deploy.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from aether_deploy.proof.verdict import ParityReport
 
-__all__ = ["console", "next_command", "print_json", "progress", "show_report"]
+__all__ = ["console", "mark", "next_command", "print_json", "progress", "say", "say_error", "show_report"]
+
+# Characters of an error line; a key of a stranger's file can have millions.
+_LONGEST = 2000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console that never wraps a path or a command onto a second line."""
+    """A rich console for lines with names in them: never wrapped, never read as markup, without control characters."""
     from rich.console import Console
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    class Safe(Console):
+        def print(self, *objects: Any, **how: Any) -> None:
+            super().print(*(printable(item) if isinstance(item, str) else item for item in objects), **how)
+
+    return Safe(stderr=stderr, soft_wrap=True, highlight=False, markup=False)
+
+
+def mark(good: bool) -> Text:
+    """A green tick or a red cross, for `console`."""
+    from rich.text import Text
+
+    return Text("✓", "green") if good else Text("✗", "red")
+
+
+def say(line: object, *, err: bool = False) -> None:
+    """Prints one line, made safe."""
+    click.echo(printable(line), err=err)
+
+
+def say_error(error: object) -> None:
+    """Prints the one line that ends a failed command."""
+    click.echo(f"error: {printable(error, longest=_LONGEST)}", err=True)
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -41,7 +68,8 @@ def next_command(*words: object, as_json: bool = False) -> None:
     import shlex
 
     line = shlex.join(str(word) for word in words)
-    click.echo(f"\nnext: {line}", err=as_json)
+    click.echo(err=as_json)
+    say(f"next: {line}", err=as_json)
 
 
 class _StatusHandler(logging.Handler):
@@ -52,7 +80,14 @@ class _StatusHandler(logging.Handler):
         self._update = update
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._update(record.getMessage(), getattr(record, "fraction", None))
+        self._update(printable(record.getMessage()), getattr(record, "fraction", None))
+
+
+class _Note(logging.Formatter):
+    """`note: ` and the message, on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"note: {printable(record.getMessage(), longest=_LONGEST)}"
 
 
 def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) -> logging.Handler:
@@ -80,7 +115,7 @@ def progress(description: str) -> Iterator[None]:
     log.setLevel(logging.INFO)
     warning = logging.StreamHandler(sys.stderr)
     warning.setLevel(logging.WARNING)
-    warning.setFormatter(logging.Formatter("note: %(message)s"))
+    warning.setFormatter(_Note())
     with contextlib.ExitStack() as stack:
         handlers: list[logging.Handler] = [warning]
         if out.is_terminal:
@@ -101,4 +136,4 @@ def without_tf32() -> None:
 
 def show_report(report: ParityReport, out: Console, *, title: str = "parity") -> None:
     """Prints a table with one row per case, and what the gate allows."""
-    out.print(report.table(title=title))
+    out.print(report.table(title=printable(title)))
