@@ -28,6 +28,7 @@ COMMANDS = {
     "validate": "validate",
     "export": "export",
     "parity": "parity",
+    "verify": "verify",
     "upscale": "upscale",
     "benchmark": "benchmark",
     "report": "report",
