@@ -1,6 +1,7 @@
 # make demo   the whole pipeline on the packaged sample, from nothing
 # make test   lint and every test, from nothing; reports coverage
 # make test-all    also 50 times as many damaged files, 200 kills, races and long runs
+# make test-versions   the quick tests with the lowest and with the newest versions that pyproject.toml allows
 # make test-fast   the tests without neosr runs, engine builds, videos and many processes
 # make benchmark   the pipeline's own cost, and the speed of small beside its peers
 PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --progress-bar off
 
-.PHONY: setup demo test test-all test-fast lint benchmark
+.PHONY: setup demo test test-all test-versions test-fast lint benchmark
 
 setup: $(VENV)/.demo
 
@@ -43,6 +44,16 @@ test-fast: $(VENV)/.test
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -m "" --hypothesis-profile=all
+
+# neosr pins versions of its own, so that it and its tests stay out.
+test-versions: $(VENV)/.created
+	$(BIN)/python -m pip install --quiet "uv>=0.9"
+	for which in lowest-direct highest; do \
+	  $(BIN)/uv venv --clear --quiet --python $(BIN)/python $(VENV)-$$which && \
+	  VIRTUAL_ENV=$(VENV)-$$which $(BIN)/uv pip install --quiet --resolution $$which -e . \
+	    "hypothesis>=6.150" "pytest>=9" "pytest-cov>=7" "pytest-xdist>=3.8" "scikit-image>=0.26" && \
+	  $(VENV)-$$which/bin/python -m pytest -m "not slow and not long" || exit 1; \
+	done
 
 $(VENV)/.benchmark: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) --quiet -e ".[benchmark]"

@@ -18,6 +18,7 @@ def _rows(ran: Ran) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in ran.json["findings"]}
 
 
+@pytest.mark.slow
 def test_here(call: Callable[..., Ran]) -> None:
     ran = call("doctor", "--json")
     assert ran.code == 0

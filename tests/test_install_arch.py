@@ -108,6 +108,7 @@ def test_no_neosr_there(tmp_path: Path, call: Callable[..., Ran]) -> None:
         installation.find_archs(Path(__file__).parents[1])
 
 
+@pytest.mark.slow
 def test_the_installed_neosr_is_found_without_importing_it() -> None:
     import sys
 

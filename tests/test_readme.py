@@ -48,7 +48,14 @@ def test_relative_links_of_the_readme_lead_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-@pytest.mark.parametrize("config", [path for path in CONFIGS if path.name.startswith("export_")], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if "tensorrt" in path.stem else [])
+        for path in CONFIGS
+        if path.name.startswith("export_")
+    ],
+)
 def test_every_export_config_plans(tmp_path: Path, call: Callable[..., Ran], config: Path) -> None:
     ran = call("export", SAMPLE, "--config", config, "-o", tmp_path, "--dry-run", "--json")
     assert ran.code == 0, ran.err
