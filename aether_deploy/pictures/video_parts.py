@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.pictures.images import Picture
 
-__all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join", "parts_folder"]
+__all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,26 +116,6 @@ class PartWriter:
         if encoding.aspect:
             context.sample_aspect_ratio = encoding.aspect
         encoding.colour.tag(context)
-
-
-def parts_folder(target: Path, identity: dict[str, Any]) -> Path:
-    """The folder for this run's parts, named by a hash of all that they depend on; folders of other runs are deleted.
-
-    Raises:
-        ImageError: the folder cannot be made, or an old one not deleted.
-    """
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    folder = target.with_name(f".{target.name}.{digest}.parts")
-    try:
-        for stale in target.parent.glob(f".{target.name}.*.parts"):
-            if stale != folder:
-                shutil.rmtree(stale)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
-    for unfinished in folder.glob("*.tmp"):
-        unfinished.unlink()
-    return folder
 
 
 def finished_parts(folder: Path) -> list[Path]:
