@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from aether_deploy.arrays import Pixels
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
 
-__all__ = ["read_deep", "upright", "write_deep"]
+__all__ = ["check_size", "read_deep", "upright", "write_deep"]
+
+# tifffile logs what it stumbles over; without a handler Python prints that on stderr.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_BIT_DEPTH = 24
+_PNG_SIZE, _PNG_BIT_DEPTH = 16, 24
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ICC_PROFILE = 34675
 
@@ -24,12 +29,13 @@ def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | Non
     """A `Picture`'s pixels, (H, W, C) uint16, profile, EXIF and dpi; None unless the file has 16 bits a channel.
 
     Raises:
-        OSError: the file cannot be read.
-        ImageError: a damaged file, several pictures in it, or channels other than grey, RGB and alpha.
+        ImageError: too many pixels, several pictures in it, or channels other than grey, RGB and alpha.
+        Exception: whatever the decoders raise for a damaged file.
     """
     with path.open("rb") as file:
         head = file.read(_PNG_BIT_DEPTH + 1)
     if head.startswith(_PNG) and head[_PNG_BIT_DEPTH:] == b"\x10":
+        check_size(path, *struct.unpack_from(">II", head, _PNG_SIZE))
         pixels, orientation, icc, exif, dpi = _read_png(path)
     elif head.startswith(_TIFF):
         found = _read_tiff(path)
@@ -42,6 +48,13 @@ def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | Non
     if pixels.dtype != np.uint16 or not 1 <= pixels.shape[2] <= 4:
         raise ImageError(f"{path}: {pixels.shape[2]} channels of {pixels.dtype}; expected 1 to 4 of 16 bits")
     return upright(pixels, orientation), icc, exif, dpi
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raises ImageError for more pixels than Pillow reads, given what a header says, before anything is allocated."""
+    most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else None
+    if most and width * height > most:
+        raise ImageError(f"{path}: {width}x{height} pixels; expected at most {most}: cut it into pieces first")
 
 
 def write_deep(
@@ -74,15 +87,11 @@ def write_deep(
 
 
 def _read_png(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi | None]:
-    from imagecodecs import PngError, png_decode
-    from PIL import Image
+    from imagecodecs import png_decode
 
-    try:
-        pixels: Pixels = png_decode(path.read_bytes())
-    except PngError as error:
-        raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
+    pixels: Pixels = png_decode(path.read_bytes())
     # Only the header is read here: Pillow decodes pixels on demand.
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG",)) as image:
         orientation, exif = exif_of(image, path)
         return pixels, orientation, image.info.get("icc_profile"), exif, dpi_of(image.info)
 
@@ -90,28 +99,26 @@ def _read_png(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi 
 def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi | None] | None:
     import tifffile
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            if page.dtype != np.uint16:
-                return None
-            if len(file.pages) > 1:
-                raise ImageError(f"{path}: {len(file.pages)} pictures in one file; split it first")
-            if page.photometric not in (0, 1, 2):
-                raise ImageError(f"{path}: a TIFF of kind {page.photometric!r}; expected grey or RGB")
-            pixels = page.asarray()
-            icc = page.tags.valueof(_ICC_PROFILE)
-            # Separate planes come as (C, H, W); photometric 0 means that 0 is white.
-            if pixels.ndim == 3 and page.planarconfig == 2:
-                pixels = pixels.transpose(1, 2, 0)
-            pixels = np.invert(pixels) if page.photometric == 0 else pixels
-            # A resolution without a unit is an aspect ratio.
-            dpi = page.get_resolution("INCH") if page.resolutionunit > 1 else None
-            orientation, exif = exif_of_tiff(path)
-            return pixels, orientation, icc, exif, dpi_of({"dpi": dpi})
-    # Every decoder of imagecodecs raises RuntimeError.
-    except (tifffile.TiffFileError, RuntimeError, ValueError, IndexError) as error:
-        raise ImageError(f"{path}: cannot be read as a TIFF ({error}); check the file") from error
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        if page.dtype != np.uint16:
+            return None
+        if len(file.pages) > 1:
+            raise ImageError(f"{path}: {len(file.pages)} pictures in one file; split it first")
+        if page.photometric not in (0, 1, 2):
+            raise ImageError(f"{path}: a TIFF of kind {page.photometric!r}; expected grey or RGB")
+        check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
+        check_size(path, page.tilewidth, page.tilelength)
+        pixels = page.asarray()
+        icc = page.tags.valueof(_ICC_PROFILE)
+        # Separate planes come as (C, H, W); photometric 0 means that 0 is white.
+        if pixels.ndim == 3 and page.planarconfig == 2:
+            pixels = pixels.transpose(1, 2, 0)
+        pixels = np.invert(pixels) if page.photometric == 0 else pixels
+        # A resolution without a unit is an aspect ratio.
+        dpi = page.get_resolution("INCH") if page.resolutionunit > 1 else None
+        orientation, exif = exif_of_tiff(path)
+        return pixels, orientation, icc, exif, dpi_of({"dpi": dpi})
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -41,6 +41,7 @@ def parts_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_held(folder, target))
+            stack.callback(_delete_empty, folder)
             _delete_others(folder, target)
             for unfinished in folder.glob("*.tmp"):
                 unfinished.unlink()
@@ -50,17 +51,17 @@ def parts_folder(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
+def _delete_empty(folder: Path) -> None:
+    """Deletes a folder unless it holds parts, for a run that resumes."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _delete_others(folder: Path, target: Path) -> None:
-    try:
-        for stale in _folders(target):
-            if stale != folder:
-                with _held(stale, target):
-                    shutil.rmtree(stale)
-    except ImageError:
-        # The other run's; ours goes, unless it holds parts of an interrupted run.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-        raise
+    for stale in _folders(target):
+        if stale != folder:
+            with _held(stale, target):
+                shutil.rmtree(stale)
 
 
 def _folders(target: Path) -> list[Path]:

@@ -81,14 +81,16 @@ def survey(source: Path, *, threads: bool = True) -> Survey:
         source: anything that FFmpeg reads; its first video stream counts.
         threads: decode with all cores; without, a damaged file decodes to the same frames every time.
     Raises:
-        ImageError: no video stream, no frame, or frames of more than one size.
+        ImageError: no video stream, no decoder for it, no frame, or frames of more than one size.
         av.FFmpegError: the file cannot be opened.
     """
     with _errors() as said, av.open(source) as container:
         if not container.streams.video:
             raise ImageError(f"{source}: no video stream in it; give a video or a picture")
+        stream: Any = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ImageError(f"{source}: there is no decoder for its video; convert it first")
         count = _Count(source, container)
-        stream = container.streams.video[0]
         stream.thread_type = "AUTO" if threads else "NONE"
         on_opening = _of(container, said)
         try:
