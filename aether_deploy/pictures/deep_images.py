@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from aether_deploy.arrays import Pixels
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, exif_of_tiff, texts_of
 
-__all__ = ["check_size", "read_deep", "upright", "write_deep"]
+__all__ = ["check_claim", "check_size", "read_deep", "upright", "write_deep"]
 
 # tifffile logs what it stumbles over; without a handler Python prints that on stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -23,6 +24,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE, _PNG_BIT_DEPTH = 16, 24
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ICC_PROFILE = 34675
+# Nothing, LZW, Deflate twice, PackBits; Zstandard and LZMA have no such bound.
+_BOUNDED = (1, 5, 8, 32773, 32946)
+# Bytes of pixels that a byte of a file holds at most: 1,490 by LZW, 1,032 by Deflate, 1,023 in a JPEG of one
+# colour. Where the file has less, libjpeg fills the rest with grey and tifffile with black.
+_LARGEST_RATIO = 1500
 
 
 def read_deep(path: Path) -> tuple[Pixels, bytes | None, bytes | None, Dpi | None] | None:
@@ -55,6 +61,15 @@ def check_size(path: Path, width: int, height: int) -> None:
     most = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else None
     if most and width * height > most:
         raise ImageError(f"{path}: {width}x{height} pixels; expected at most {most}: cut it into pieces first")
+
+
+def check_claim(path: Path, width: int, height: int, depth: int) -> None:
+    """Raises ImageError for more pixels, of `depth` bytes, than a file of this size can hold."""
+    size = path.stat().st_size
+    if width * height * depth > _LARGEST_RATIO * size:
+        raise ImageError(
+            f"{path}: its header claims {width}x{height} pixels, the file has {size} bytes; check the file"
+        )
 
 
 def write_deep(
@@ -109,6 +124,10 @@ def _read_tiff(path: Path) -> tuple[Pixels, int, bytes | None, bytes | None, Dpi
             raise ImageError(f"{path}: a TIFF of kind {page.photometric!r}; expected grey or RGB")
         check_size(path, page.imagewidth, page.imagelength * page.imagedepth)
         check_size(path, page.tilewidth, page.tilelength)
+        if page.compression in _BOUNDED:
+            check_claim(path, page.imagewidth, page.imagelength * page.imagedepth, 2 * page.samplesperpixel)
+        if len(page.dataoffsets) < math.prod(page.chunked):
+            raise ImageError(f"{path}: {len(page.dataoffsets)} of {math.prod(page.chunked)} strips; check the file")
         pixels = page.asarray()
         icc = page.tags.valueof(_ICC_PROFILE)
         # Separate planes come as (C, H, W); photometric 0 means that 0 is white.

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.damage import in_words
-from aether_deploy.pictures.deep_images import read_deep, upright, write_deep
+from aether_deploy.pictures.deep_images import check_claim, read_deep, upright, write_deep
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
 
 __all__ = [
@@ -38,9 +38,6 @@ logger = logging.getLogger(__name__)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 # Pillow knows 40 more, some of which start other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-# Pixels that a byte of a JPEG holds at most: 6 bits for 16x16 of one colour, if progressive, is 341. Where the file has
-# less, libjpeg fills the rest with grey.
-_JPEG_PIXELS = 2000
 _TIFF = (".tif", ".tiff")
 _JPEG = (".jpg", ".jpeg")
 # The most bytes that a JPEG's EXIF segment holds.
@@ -130,11 +127,8 @@ def _read(path: Path) -> Picture:
     with Image.open(path, formats=_FORMATS) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
-        if image.format == "JPEG" and image.width * image.height > _JPEG_PIXELS * path.stat().st_size:
-            raise ImageError(
-                f"{path}: its header claims {image.width}x{image.height} pixels, too many for the size of the file; "
-                "check the file"
-            )
+        if image.format == "JPEG":
+            check_claim(path, image.width, image.height, len(image.getbands()))
         # On loading a TIFF, Pillow itself turns it upright and removes the orientation tag.
         image.load()
         orientation, exif = exif_of(image, path)
