@@ -80,7 +80,7 @@ class VideoResult:
         frames: in the result, as many as can be decoded of the source.
         damaged: packets of the source that were damaged, and places where its container was; 0 for a whole video.
         missing: frames that the source declares and does not give, an estimate; 0 for a whole video.
-        resumed: how many of those came from an earlier run.
+        resumed: how many of the frames came from an earlier run.
         audio, subtitles: streams copied.
         width, height: of the result, in pixels.
         share: how much of the time the network was busy.
@@ -117,9 +117,7 @@ def upscale_video(
         raise ImageError(f"{target}: no container {target.suffix!r} for video; expected {', '.join(OUTPUTS)}")
     require_no_folder(target)
     try:
-        found = _checked(source, options)
-        encoding = _encoding(found, source, target, options, upscaler.scale)
-        return _upscale(upscaler, found, encoding, source, target, options, model)
+        return _upscale(upscaler, _checked(source, options), source, target, options, model)
     except (av.FFmpegError, ValueError) as error:
         raise ImageError(
             f"{source} -> {target}: {in_words(error)}; check the file, or choose .mkv, which holds nearly every codec"
@@ -142,14 +140,9 @@ def _checked(source: Path, options: VideoOptions) -> Survey:
 
 
 def _upscale(
-    upscaler: Upscaler,
-    found: Survey,
-    encoding: Encoding,
-    source: Path,
-    target: Path,
-    options: VideoOptions,
-    model: str,
+    upscaler: Upscaler, found: Survey, source: Path, target: Path, options: VideoOptions, model: str
 ) -> VideoResult:
+    encoding = _encoding(found, source, target, options, upscaler.scale)
     identity = {
         "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
         **upscaler.identity(model),
@@ -158,30 +151,18 @@ def _upscale(
     }
     with parts_folder(target, identity) as folder:
         finished = len(finished_parts(folder))
-        skipped = finished * options.part
         if finished:
             logger.warning("resuming after %d parts of %d frames from an earlier run", finished, options.part)
-        pace = Pace(found.frames - skipped)
-        writer = PartWriter(folder, encoding, options.part, finished)
-
-        def work(frame: Frame) -> Frame:
-            return Frame(upscaler(frame.picture), frame.pts)
-
-        def sink(frame: Frame) -> None:
-            writer.write(frame)
-            logger.info("%s", pace.step("frames"))
-
         try:
-            with av.open(source) as container:
-                # Threads make of a damaged video now more frames, now fewer.
-                container.streams.video[0].thread_type = "AUTO" if found.whole else "NONE"
-                share = overlapped(_decode(container, encoding, skipped), work, sink)
-            writer.finish_part()
-        finally:
-            writer.abandon()
-        with replacing(target) as temporary:
-            copied = join(finished_parts(folder), source, temporary, encoding)
-            width, height = _verify(temporary, target, source, found.frames)
+            share = _write_parts(upscaler, found, PartWriter(folder, encoding, options.part, finished), source)
+            with replacing(target) as temporary:
+                copied = join(finished_parts(folder), source, temporary, encoding)
+                width, height = _verify(temporary, target, source, found.frames)
+        except (ImageError, ValueError):
+            # FFmpeg refuses these settings, and would again; parts are kept for what may pass, such as a full disk.
+            for part in finished_parts(folder):
+                part.unlink()
+            raise
     return VideoResult(
         frames=found.frames,
         damaged=found.damaged,
@@ -193,6 +174,28 @@ def _upscale(
         height=height,
         share=share,
     )
+
+
+def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: Path) -> Share:
+    """Every frame that is not in a part yet."""
+    pace = Pace(found.frames - writer.done)
+
+    def work(frame: Frame) -> Frame:
+        return Frame(upscaler(frame.picture), frame.pts)
+
+    def sink(frame: Frame) -> None:
+        writer.write(frame)
+        logger.info("%s", pace.step("frames"))
+
+    try:
+        with av.open(source) as container:
+            # Threads make of a damaged video now more frames, now fewer.
+            container.streams.video[0].thread_type = "AUTO" if found.whole else "NONE"
+            share = overlapped(_decode(container, writer.encoding, writer.done), work, sink)
+        writer.finish_part()
+    finally:
+        writer.abandon()
+    return share
 
 
 def _encoding(found: Survey, source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:

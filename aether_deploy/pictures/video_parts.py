@@ -59,11 +59,16 @@ class PartWriter:
         encoding: of each part.
         length: frames in a part.
         number: of the first part to write, from 0; earlier ones exist already.
+
+    Attributes:
+        encoding: of each part.
+        done: frames in the parts that exist at the start.
     """
 
     def __init__(self, folder: Path, encoding: Encoding, length: int, number: int) -> None:
         self._folder = folder
-        self._encoding = encoding
+        self.encoding = encoding
+        self.done = number * length
         self._length = length
         self._number = number
         self._count = 0
@@ -78,8 +83,8 @@ class PartWriter:
         """Appends a frame; closes the part after its last frame."""
         if self._container is None:
             self._open(frame.picture)
-        encoded = from_rgb(frame.picture.pixels, self._encoding.pixels, self._encoding.colour)
-        encoded.pts, encoded.time_base = frame.pts, self._encoding.time_base
+        encoded = from_rgb(frame.picture.pixels, self.encoding.pixels, self.encoding.colour)
+        encoded.pts, encoded.time_base = frame.pts, self.encoding.time_base
         self._container.mux(self._stream.encode(encoded))
         self._count += 1
         if self._count == self._length:
@@ -104,7 +109,7 @@ class PartWriter:
             self._temporary.unlink(missing_ok=True)
 
     def _open(self, picture: Picture) -> None:
-        encoding = self._encoding
+        encoding = self.encoding
         height, width, _ = picture.pixels.shape
         # NUT keeps any time base exactly; shifting negative decoding times would shift the frames too.
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}

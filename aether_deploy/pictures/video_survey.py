@@ -19,6 +19,7 @@ import av.logging
 
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.damage import in_words
+from aether_deploy.pictures.deep_images import check_size
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -151,7 +152,9 @@ class _Count:
         self.damaged += self._began
 
     def add_frame(self, frame: VideoFrame) -> None:
-        """Raises ImageError for a frame of another size than the first."""
+        """Raises ImageError for a frame of another size than the first, or of too many pixels."""
+        if self._first is None:
+            check_size(self._source, frame.width, frame.height)
         first = self._first = self._first or frame
         if (frame.width, frame.height) != (first.width, first.height):
             raise ImageError(
