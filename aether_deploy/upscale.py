@@ -98,7 +98,8 @@ def command(
     """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
 
     A folder keeps its tree. Finished pictures are skipped, so the same command resumes after an interruption, as for a
-    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite.
+    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite. A
+    damaged video is refused before anything is upscaled, unless --keep-going is given.
     """
     with cli.progress("upscale"):
         from aether_deploy.artifacts.opening import open_artifact

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from aether_deploy.errors import ImageError
@@ -99,3 +101,18 @@ def test_a_folder_with_the_name_of_the_video(tmp_path: Path, checkpoint_file: Pa
     assert "a folder has this name" in error_line(ran)
     with pytest.raises(ImageError, match="a folder has this name"):
         upscale_video(Upscaler(Identity()), source, tmp_path / "out.mkv")
+
+
+@pytest.mark.parametrize(("number", "kept"), [(errno.ENOSPC, True), (errno.EINVAL, False)])
+def test_parts_are_kept_for_an_error_that_may_pass(
+    number: int, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = encode(tmp_path / "in.mkv", frames=2)
+
+    def fails(*_: object) -> None:
+        av.error.err_check(-number)
+
+    monkeypatch.setattr("aether_deploy.pictures.video.join", fails)
+    with pytest.raises(ImageError):
+        upscale_video(Upscaler(Identity()), source, tmp_path / "out.mkv")
+    assert (len(list(tmp_path.glob(".out.mkv.*.parts/*.nut"))), (tmp_path / "out.mkv").exists()) == (kept, False)

@@ -158,10 +158,11 @@ def _upscale(
             with replacing(target) as temporary:
                 copied = join(finished_parts(folder), source, temporary, encoding)
                 width, height = _verify(temporary, target, source, found.frames)
-        except (ImageError, ValueError):
-            # FFmpeg refuses these settings, and would again; parts are kept for what may pass, such as a full disk.
-            for part in finished_parts(folder):
-                part.unlink()
+        except (ImageError, ValueError, av.FFmpegError) as error:
+            # FFmpeg refuses these settings, and would again; what may pass, such as a full disk, leaves the parts.
+            if not isinstance(error, OSError):
+                for part in finished_parts(folder):
+                    part.unlink()
             raise
     return VideoResult(
         frames=found.frames,
