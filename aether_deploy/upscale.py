@@ -74,6 +74,7 @@ class _AutoOr(click.ParamType[int | str]):
 )
 @click.option("--codec", help="Video encoder of FFmpeg; libx264 by default, libvpx-vp9 for .webm.", show_default=False)
 @click.option("--crf", type=click.IntRange(0, 63), default=16, help="Video quality; lower is better and larger.")
+@click.option("--keep-going", is_flag=True, help="Upscale what can be decoded of a damaged video.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @cli.trust_option
 @cli.json_option
@@ -89,6 +90,7 @@ def command(
     suffix: str | None,
     codec: str | None,
     crf: int,
+    keep_going: bool,
     overwrite: bool,
     trust: bool,
     as_json: bool,
@@ -96,7 +98,8 @@ def command(
     """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
 
     A folder keeps its tree. Finished pictures are skipped, so the same command resumes after an interruption, as for a
-    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite.
+    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite. A
+    damaged video is refused before anything is upscaled, unless --keep-going is given.
     """
     with cli.progress("upscale"):
         from aether_deploy.artifacts.opening import open_artifact
@@ -115,6 +118,7 @@ def command(
                 codec=codec,
                 crf=crf,
                 overwrite=overwrite,
+                keep_going=keep_going,
             )
     out = cli.console(stderr=as_json)
     out.print(f"{_describe(done, runner.scale)} ({runner.name})")
@@ -157,7 +161,7 @@ def _as_json(done: Upscaled) -> dict[str, Any]:
             "network_busy": folder.share.value,
         }
     if done.video is not None:
-        names = ("frames", "resumed", "audio", "subtitles")
+        names = ("frames", "damaged", "missing", "resumed", "audio", "subtitles")
         found |= {name: getattr(done.video, name) for name in names}
         found["network_busy"] = done.video.share.value
     return found

@@ -105,6 +105,39 @@ def test_output_inside_the_input_is_no_input(folder: Path, checkpoint_file: Path
         assert expected in ran.out
 
 
+def test_a_folder_with_the_name_of_a_result(
+    folder: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+) -> None:
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    for _ in range(2):
+        ran = call("upscale", checkpoint_file, folder, "-o", tmp_path / "out")
+        assert ran.code == 1
+        assert "1 of 6 pictures failed" in error_line(ran)
+        (failed,) = (line for line in ran.err.splitlines() if line.startswith("failed"))
+        assert "a.png: a folder has this name; move it away" in failed
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.png").mkdir()
+    ran = call("upscale", checkpoint_file, folder / "a.png", "-o", tmp_path / "one", "--overwrite")
+    assert ran.code == 1
+    assert "a folder has this name" in error_line(ran)
+
+
+def test_pictures_dated_in_the_future(
+    folder: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
+) -> None:
+    """By a camera whose clock was wrong: done once, and again only if edited."""
+    future = time.time_ns() + 10**15
+    for name in ("a.png", "b.jpg"):
+        os.utime(folder / name, ns=(future, future))
+    words = ("upscale", checkpoint_file, folder, "-o", tmp_path / "out", "--json")
+    assert len(call(*words).json["written"]) == 6
+    assert call(*words).json["written"] == []
+    write_picture(folder / "a.png", Picture(np.zeros((20, 30, 3), np.uint8)))
+    os.utime(folder / "b.jpg", ns=(future + 10**13, future + 10**13))
+    assert [Path(path).name for path in call(*words).json["written"]] == ["a.png", "b.jpg"]
+    assert call(*words).json["written"] == []
+
+
 def test_refusals(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "b.jpg", folder / "a.jpg")
     with pytest.raises(ImageError, match="would both become"):

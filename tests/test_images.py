@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -140,6 +142,16 @@ def test_cmyk_becomes_rgb_without_a_profile_that_no_longer_fits(tmp_path: Path) 
     assert picture.icc is None
 
 
+@pytest.mark.parametrize("icc", [ICC, b"no profile"])
+def test_cmyk_with_a_profile_of_another_kind(icc: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As some cameras' software writes it: converted without the profile."""
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "x.jpg", icc_profile=icc)
+    picture = read_picture(tmp_path / "x.jpg")
+    assert picture.pixels[4, 4, 0] > 240 > 15 > picture.pixels[4, 4, 1:].max()
+    assert picture.icc is None
+    assert "its colour profile is not for CMYK" in caplog.text
+
+
 @pytest.mark.parametrize("options", [{"compression": "lzw"}, {"planarconfig": "separate"}, {"byteorder": ">"}])
 def test_tiffs_of_other_programs(options: dict[str, Any], tmp_path: Path) -> None:
     deep = _random(3, np.uint16)
@@ -213,6 +225,57 @@ class TestErrors:
         tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 4), np.float32))
         with pytest.raises(ImageError, match="32 bits"):
             read_picture(tmp_path / "x.tif")
+
+    @pytest.mark.parametrize("sides", [(100_000, 100_000), (2**31 - 1, 1)])
+    @pytest.mark.parametrize("bits", [8, 16])
+    @pytest.mark.parametrize("suffix", [".png", ".tif"])
+    def test_a_header_that_claims_too_much(
+        self, suffix: str, bits: int, sides: tuple[int, int], tmp_path: Path
+    ) -> None:
+        """Before anything is allocated, and with one limit for every format."""
+        path = tmp_path / f"x{suffix}"
+        write_picture(path, Picture(_random(3, np.uint16 if bits == 16 else np.uint8)))
+        content = bytearray(path.read_bytes())
+        if suffix == ".png":
+            struct.pack_into(">II", content, 16, *sides)
+            struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+        else:
+            (start,) = struct.unpack_from("<I", content, 4)
+            for entry in range(start + 2, start + 2 + 12 * content[start], 12):
+                tag = struct.unpack_from("<H", content, entry)[0]
+                if tag in (256, 257):
+                    struct.pack_into("<HII", content, entry + 2, 4, 1, sides[tag - 256])
+        path.write_bytes(content)
+        tracemalloc.start()
+        with pytest.raises(ImageError, match=r"pixels; expected at most|exceeds limit of"):
+            read_picture(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
+
+    def test_a_jpeg_whose_header_claims_more_than_it_can_hold(self, tmp_path: Path) -> None:
+        write_picture(tmp_path / "x.jpg", Picture(_random(3)))
+        content = bytearray((tmp_path / "x.jpg").read_bytes())
+        struct.pack_into(">HH", content, content.index(b"\xff\xc0") + 5, 10_000, 10_000)
+        (tmp_path / "x.jpg").write_bytes(content)
+        with pytest.raises(ImageError, match="its header claims 10000x10000 pixels"):
+            read_picture(tmp_path / "x.jpg")
+
+    @pytest.mark.parametrize(
+        "error", [struct.error("x"), TypeError("x"), IndexError("x"), MemoryError(), RecursionError("two\nlines\x1b")]
+    )
+    def test_whatever_a_decoder_raises(self, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stumbles(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr("aether_deploy.pictures.images.read_deep", stumbles)
+        with pytest.raises(ImageError, match=r"cannot be read as a picture \([\w ]+\); check the file"):
+            read_picture(tmp_path / "x.png")
+
+    def test_other_formats_under_a_known_name(self, tmp_path: Path) -> None:
+        """Pillow would start Ghostscript for this one."""
+        (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+        with pytest.raises(ImageError, match="cannot identify"):
+            read_picture(tmp_path / "x.png")
 
     def test_eight_bits_are_left_to_pillow(self) -> None:
         assert read_deep(PHOTOS / "coffee.png") is None

@@ -343,17 +343,23 @@ class TestResume:
         self, model: str, overlap: str | int, upscaler: Upscaler, tmp_path: Path
     ) -> None:
         source = make_video(tmp_path / "in.mp4", frames=3, sounds=0)
+        options = VideoOptions(part=2)
 
         class Stops(Upscaler):
+            seen = 0
+
             def __call__(self, picture: Any) -> Any:
-                raise RuntimeError("stopped")
+                self.seen += 1
+                if self.seen == 3:
+                    raise RuntimeError("stopped")
+                return super().__call__(picture)
 
         with pytest.raises(RuntimeError):
-            upscale_video(Stops(upscaler.runner), source, tmp_path / "out.mp4", model="one")
+            upscale_video(Stops(upscaler.runner), source, tmp_path / "out.mp4", options, model="one")
         (parts,) = tmp_path.glob(".out.mp4.*.parts")
         (parts / "000000.nut").write_bytes(b"of another network")
         another = Upscaler(upscaler.runner, overlap=overlap)
-        assert upscale_video(another, source, tmp_path / "out.mp4", model=model).resumed == 0
+        assert upscale_video(another, source, tmp_path / "out.mp4", options, model=model).resumed == 0
         assert list(tmp_path.glob(".out.mp4.*")) == []
 
     def test_a_kill_in_the_middle(self, checkpoint_file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from aether_deploy.pictures.images import SUFFIXES, Picture, check_writable, rea
 from aether_deploy.pictures.overlapped import Share, overlapped
 from aether_deploy.pictures.upscaling import Upscaler
 
-__all__ = ["FolderResult", "Job", "Pace", "plan_folder", "upscale_folder", "upscale_picture"]
+__all__ = ["FolderResult", "Job", "Pace", "plan_folder", "require_no_folder", "upscale_folder", "upscale_picture"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: b
     record = None if overwrite else read_record(output, made_by)
     open_jobs, skipped = [], []
     for job in jobs:
-        if overwrite or not job.target.exists() or (record and not record.is_done(job.source, job.target)):
+        if overwrite or not job.target.is_file() or (record and not record.is_done(job.source, job.target)):
             open_jobs.append(job)
         else:
             skipped.append(job.target)
@@ -182,7 +183,14 @@ def _attempt[**P, T](run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         return error
 
 
+def require_no_folder(target: Path) -> None:
+    """Raises ImageError if a folder has the name of a file to write."""
+    if target.is_dir():
+        raise ImageError(f"{target}: a folder has this name; move it away, or choose another --output")
+
+
 def _read(job: Job, scale: int) -> Picture:
+    require_no_folder(job.target)
     picture = read_picture(job.source)
     height, width, _ = picture.pixels.shape
     check_writable(job.target, alpha=picture.alpha, width=width * scale, height=height * scale)
@@ -192,3 +200,7 @@ def _read(job: Job, scale: int) -> Picture:
 def _write(job: Job, picture: Picture) -> None:
     with replacing(job.target) as temporary:
         write_picture(temporary, picture)
+        # Of a picture that is dated in the future, or every run would take it for edited.
+        source, written = job.source.stat().st_mtime_ns, temporary.stat().st_mtime_ns
+        if source > written:
+            os.utime(temporary, ns=(source, source))

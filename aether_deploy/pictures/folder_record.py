@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from aether_deploy.files import replacing
 __all__ = ["RECORD", "Record", "read_record", "write_record"]
 
 RECORD = ".aether_deploy.json"
+# Nanoseconds that a time stamp may lose: FAT counts in steps of two seconds.
+_FAT = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,14 @@ class Record:
         One from before the run is, unless the run overwrites: what made it is unknown. One made by the run is, unless
         its picture was edited since.
         """
-        made = target.stat().st_mtime_ns
-        return not self.overwrite if made < self.created else made >= source.stat().st_mtime_ns
+        try:
+            made, changed = target.stat().st_mtime_ns, source.stat().st_mtime_ns
+        except OSError:
+            return False
+        if made < self.created:
+            return not self.overwrite
+        # In the future: it has the date of its picture, see `batch_run`, and an edit dates that back to today.
+        return abs(made - changed) < _FAT if made > time.time_ns() else made >= changed
 
 
 def read_record(folder: Path, made_by: dict[str, Any]) -> Record | None:

@@ -6,17 +6,20 @@ A `Picture` is what a file holds; networks take float32 NCHW, RGB, in [0, 1].
 from __future__ import annotations
 
 import io
+import logging
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms
 
 from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.errors import ImageError
-from aether_deploy.pictures.deep_images import read_deep, upright, write_deep
+from aether_deploy.pictures.damage import in_words
+from aether_deploy.pictures.deep_images import check_claim, read_deep, upright, write_deep
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
 
 __all__ = [
@@ -30,8 +33,11 @@ __all__ = [
     "write_picture",
 ]
 
+logger = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+# Pillow knows 40 more, some of which start other programs.
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _TIFF = (".tif", ".tiff")
 _JPEG = (".jpg", ".jpeg")
 # The most bytes that a JPEG's EXIF segment holds.
@@ -103,21 +109,31 @@ def read_picture(path: Path) -> Picture:
         ImageError: the file is missing, damaged, not a picture, or holds several pictures or 32-bit channels.
     """
     try:
-        deep = read_deep(path)
-        if deep is not None:
-            return Picture(*deep)
-        with warnings.catch_warnings(), Image.open(path) as image:
-            # Pillow still raises its error for pictures of twice this size.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            if getattr(image, "n_frames", 1) > 1:
-                raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
-            # On loading a TIFF, Pillow itself turns it upright and removes the orientation tag.
-            image.load()
-            orientation, exif = exif_of(image, path)
-            dpi = dpi_of(image.info)
-            shallow, icc = _plain(image, image.info.get("icc_profile"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise ImageError(f"{path}: cannot be read as a picture ({error}); check the file") from error
+        with warnings.catch_warnings():
+            # Pillow's about sizes, which are checked, and about metadata, which is left out if damaged.
+            warnings.simplefilter("ignore")
+            return _read(path)
+    except ImageError:
+        raise
+    # Decoders raise whatever a damaged file makes them stumble over, MemoryError too.
+    except Exception as error:
+        raise ImageError(f"{path}: cannot be read as a picture ({in_words(error)}); check the file") from error
+
+
+def _read(path: Path) -> Picture:
+    deep = read_deep(path)
+    if deep is not None:
+        return Picture(*deep)
+    with Image.open(path, formats=_FORMATS) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageError(f"{path}: {getattr(image, 'n_frames', 0)} pictures in one file; split it first")
+        if image.format == "JPEG":
+            check_claim(path, image.width, image.height, len(image.getbands()))
+        # On loading a TIFF, Pillow itself turns it upright and removes the orientation tag.
+        image.load()
+        orientation, exif = exif_of(image, path)
+        dpi = dpi_of(image.info)
+        shallow, icc = _plain(image, image.info.get("icc_profile"), path)
     pixels = np.asarray(shallow)
     return Picture(upright(pixels if pixels.ndim == 3 else pixels[:, :, None], orientation), icc, exif, dpi)
 
@@ -157,8 +173,11 @@ def write_picture(path: Path, picture: Picture) -> None:
             pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
         image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
         image.save(path, **_options(suffix, picture))
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be written ({error}); check the folder and the space left") from error
+    # All but the first two: Pillow's, for metadata of the source that it reads but cannot write.
+    except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, struct.error) as error:
+        raise ImageError(
+            f"{path}: cannot be written ({in_words(error)}); check the folder and the space left"
+        ) from error
 
 
 def _options(suffix: str, picture: Picture) -> dict[str, Any]:
@@ -197,7 +216,7 @@ def write_image(path: Path, image: Array) -> None:
     write_picture(path, Picture(quantize(image[0], 8).transpose(1, 2, 0)))
 
 
-def _plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
+def _plain(image: Image.Image, icc: bytes | None, path: Path) -> tuple[Image.Image, bytes | None]:
     """The image in mode L, LA, RGB or RGBA, and its colour profile if that still applies."""
     mode = image.mode
     if mode in ("L", "LA", "RGB", "RGBA") and "transparency" not in image.info:
@@ -205,13 +224,17 @@ def _plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | 
     if mode == "1":
         return image.convert("L"), icc
     if mode == "CMYK" and icc:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError) as error:
+            logger.warning("%s: its colour profile is not for CMYK (%s); converted without it", path, in_words(error))
+            converted = None
         if converted is not None:
             return converted, None
     if image.has_transparency_data:
         grey = mode in ("L", "LA", "La")
         return image.convert("LA" if grey else "RGBA"), icc
     if mode in ("I", "F"):
-        raise ImageError(f"pixels of mode {mode} (32 bits); expected 8 or 16 bits: convert it first")
+        raise ImageError(f"{path}: pixels of mode {mode} (32 bits); expected 8 or 16 bits: convert it first")
     return image.convert("RGB"), icc if mode != "CMYK" else None

@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from aether_deploy.pictures.damage import in_words
+
 __all__ = ["Dpi", "dpi_of", "exif_of", "exif_of_tiff", "texts_of", "without_folders"]
 
 logger = logging.getLogger(__name__)
@@ -32,10 +34,12 @@ _TEXTS = (
     _BASE.Copyright,
 )
 _KEPT = (*_TEXTS, _BASE.XResolution, _BASE.YResolution, _BASE.ResolutionUnit, _BASE.Rating, _BASE.RatingPercent)
+# The values of ResolutionUnit: none, inch, centimetre. libtiff writes no other.
+_UNITS = (1, 2, 3)
 _STALE = (_BASE.MakerNote, _BASE.ExifImageWidth, _BASE.ExifImageHeight, ExifTags.IFD.Interop)
 
 # What Pillow raises for an inconsistent block.
-_DAMAGED = (ValueError, TypeError, AttributeError, KeyError, SyntaxError, struct.error, ArithmeticError)
+_DAMAGED = (ValueError, TypeError, AttributeError, LookupError, SyntaxError, struct.error, ArithmeticError, OSError)
 
 
 def exif_of(image: Image.Image, what: object) -> tuple[int, bytes | None]:
@@ -63,13 +67,15 @@ def _guarded(load: Callable[[], Image.Exif], what: object) -> tuple[int, bytes |
         exif = load()
         return exif.get(ExifTags.Base.Orientation, 1), _carried(exif)
     except _DAMAGED as error:
-        logger.warning("%s: its EXIF data is damaged (%s) and left out", what, error)
+        logger.warning("%s: its EXIF data is damaged (%s) and left out", what, in_words(error))
         return 1, None
 
 
 def _carried(exif: Image.Exif) -> bytes | None:
     kept = Image.Exif()
     kept.update({tag: exif[tag] for tag in _KEPT if tag in exif})
+    if kept.get(_BASE.ResolutionUnit, 2) not in _UNITS:
+        del kept[_BASE.ResolutionUnit]
     for folder in _FOLDERS:
         values = {tag: value for tag, value in exif.get_ifd(folder).items() if tag not in _STALE}
         if values:

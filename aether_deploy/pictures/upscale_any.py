@@ -49,12 +49,14 @@ class How(TypedDict, total=False):
         overlap: `auto`, `exact`, or input pixels; see `Upscaler`.
         batch: tiles in one run; 1 by default.
         overwrite: replace existing results.
+        keep_going: upscale what can be decoded of a damaged video, instead of refusing it.
     """
 
     tile: int | None
     overlap: str | int
     batch: int
     overwrite: bool
+    keep_going: bool
 
 
 @overload
@@ -95,7 +97,13 @@ def upscale(
     if isinstance(source, np.ndarray):
         return _pixels(upscaler, source)
     target = None if output is None else Path(output)
-    return upscale_path(upscaler, Path(source), target, overwrite=how.get("overwrite", False))
+    return upscale_path(
+        upscaler,
+        Path(source),
+        target,
+        overwrite=how.get("overwrite", False),
+        keep_going=how.get("keep_going", False),
+    )
 
 
 def _pixels(upscaler: Upscaler, pixels: Pixels) -> Pixels:
@@ -119,6 +127,7 @@ def upscale_path(
     codec: str | None = None,
     crf: int = 16,
     overwrite: bool = False,
+    keep_going: bool = False,
 ) -> Upscaled:
     """Upscales a picture, a folder of pictures, or a video.
 
@@ -130,6 +139,7 @@ def upscale_path(
         suffix: of a folder's results, such as `.png`; by default each picture keeps its own.
         codec, crf: of a video, see `VideoOptions`.
         overwrite: replace existing results.
+        keep_going: of a damaged video, see `VideoOptions`.
     Raises:
         AetherDeployError: the target exists already, or is the source.
         ImageError, OutOfMemoryError: see `upscale`.
@@ -145,7 +155,7 @@ def upscale_path(
         kept = source.suffix.lower() if source.suffix.lower() in OUTPUTS else ".mkv"
         target = output or source.with_name(f"{source.stem}_{scale}x{kept}")
         require_free(target, [source], overwrite=overwrite)
-        result = upscale_video(upscaler, source, target, VideoOptions(codec, crf), model=model)
+        result = upscale_video(upscaler, source, target, VideoOptions(codec, crf, keep_going), model=model)
         return Upscaled(target, (result.width, result.height), video=result)
     target = output or source.with_name(f"{source.stem}_{scale}x.png")
     target = target / f"{source.stem}.png" if target.is_dir() else target

@@ -8,7 +8,6 @@ the sound are joined without re-encoding.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,15 +19,17 @@ import numpy as np
 
 from aether_deploy.errors import ImageError
 from aether_deploy.files import replacing
-from aether_deploy.pictures.batch_run import Pace
+from aether_deploy.pictures.batch_run import Pace, require_no_folder
+from aether_deploy.pictures.damage import in_words
 from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.overlapped import Share, overlapped
+from aether_deploy.pictures.parts_folder import parts_folder
 from aether_deploy.pictures.video_colour import Colour, pixel_format, to_rgb
-from aether_deploy.pictures.video_parts import Encoding, Frame, PartWriter, finished_parts, join, parts_folder
+from aether_deploy.pictures.video_parts import Encoding, Frame, PartWriter, finished_parts, join
+from aether_deploy.pictures.video_survey import Survey, decoded, fraction, survey
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.rational import AVRational
 
     from aether_deploy.pictures.upscaling import Upscaler
 
@@ -61,11 +62,13 @@ class VideoOptions:
     Attributes:
         codec: an encoder of FFmpeg; by default the container's usual one, see `OUTPUTS`.
         crf: its constant rate factor; lower is better and larger.
+        keep_going: upscale what can be decoded of a damaged video, instead of refusing it.
         part: frames in a part.
     """
 
     codec: str | None = None
     crf: int = 16
+    keep_going: bool = False
     part: int = PART
 
 
@@ -74,14 +77,18 @@ class VideoResult:
     """What was written.
 
     Attributes:
-        frames: in the result, as many as in the source.
-        resumed: how many of those came from an earlier run.
+        frames: in the result, as many as can be decoded of the source.
+        damaged: packets of the source that were damaged, and places where its container was; 0 for a whole video.
+        missing: frames that the source declares and does not give, an estimate; 0 for a whole video.
+        resumed: how many of the frames came from an earlier run.
         audio, subtitles: streams copied.
         width, height: of the result, in pixels.
         share: how much of the time the network was busy.
     """
 
     frames: int
+    damaged: int
+    missing: int
     resumed: int
     audio: int
     subtitles: int
@@ -102,41 +109,77 @@ def upscale_video(
         options: of the encoder; None for the defaults.
         model: the network's sha256: parts made by another network are not reused.
     Raises:
-        ImageError: a file that cannot be read or written as video, or a result with a different number of frames.
+        ImageError: a file that cannot be read or written as video, a damaged one, one whose frames change their size,
+            a result with a different number of frames, or another run that writes the same target.
     """
     options = options or VideoOptions()
     if target.suffix.lower() not in OUTPUTS:
         raise ImageError(f"{target}: no container {target.suffix!r} for video; expected {', '.join(OUTPUTS)}")
+    require_no_folder(target)
     try:
-        with av.open(source) as container:
-            return _upscale(upscaler, container, source, target, options, model)
+        return _upscale(upscaler, _checked(source, options), source, target, options, model)
     except (av.FFmpegError, ValueError) as error:
         raise ImageError(
-            f"{source} -> {target}: {error}; check the file, or choose .mkv, which holds nearly every codec"
+            f"{source} -> {target}: {in_words(error)}; check the file, or choose .mkv, which holds nearly every codec"
         ) from error
 
 
+def _checked(source: Path, options: VideoOptions) -> Survey:
+    """What the source holds; a damaged one is refused, or, if the options say so, what was lost is said."""
+    found = survey(source)
+    if found.whole:
+        return found
+    if not options.keep_going:
+        raise ImageError(
+            f"{source} is damaged ({found.losses()}); get a whole copy, "
+            f"or give --keep-going to upscale the {found.frames} frames that can be decoded"
+        )
+    found = survey(source, threads=False)
+    logger.warning("%s is damaged (%s); going on with %d frames", source, found.losses(), found.frames)
+    return found
+
+
 def _upscale(
-    upscaler: Upscaler, container: InputContainer, source: Path, target: Path, options: VideoOptions, model: str
+    upscaler: Upscaler, found: Survey, source: Path, target: Path, options: VideoOptions, model: str
 ) -> VideoResult:
-    if not container.streams.video:
-        raise ImageError(f"{source}: no video stream in it; give a video or a picture")
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    encoding = _format(source, target, options, upscaler.scale)
+    encoding = _encoding(found, source, target, options, upscaler.scale)
     identity = {
         "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
         **upscaler.identity(model),
         "encoding": str(encoding),
         "part": options.part,
     }
-    folder = parts_folder(target, identity)
-    finished = len(finished_parts(folder))
-    skipped = finished * options.part
-    if finished:
-        logger.warning("resuming after %d parts of %d frames from an earlier run", finished, options.part)
-    pace = Pace(max(0, _expected_frames(container) - skipped) or None)
-    writer = PartWriter(folder, encoding, options.part, finished)
+    with parts_folder(target, identity) as folder:
+        finished = len(finished_parts(folder))
+        if finished:
+            logger.warning("resuming after %d parts of %d frames from an earlier run", finished, options.part)
+        try:
+            share = _write_parts(upscaler, found, PartWriter(folder, encoding, options.part, finished), source)
+            with replacing(target) as temporary:
+                copied = join(finished_parts(folder), source, temporary, encoding)
+                width, height = _verify(temporary, target, source, found.frames)
+        except (ImageError, ValueError, av.FFmpegError) as error:
+            # FFmpeg refuses these settings, and would again; what may pass, such as a full disk, leaves the parts.
+            if not isinstance(error, OSError):
+                for part in finished_parts(folder):
+                    part.unlink()
+            raise
+    return VideoResult(
+        frames=found.frames,
+        damaged=found.damaged,
+        missing=found.missing,
+        resumed=found.frames - share.items,
+        audio=copied["audio"],
+        subtitles=copied["subtitle"],
+        width=width,
+        height=height,
+        share=share,
+    )
+
+
+def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: Path) -> Share:
+    """Every frame that is not in a part yet."""
+    pace = Pace(found.frames - writer.done)
 
     def work(frame: Frame) -> Frame:
         return Frame(upscaler(frame.picture), frame.pts)
@@ -146,32 +189,24 @@ def _upscale(
         logger.info("%s", pace.step("frames"))
 
     try:
-        share = overlapped(_decode(container, encoding, skipped), work, sink)
+        with av.open(source) as container:
+            # Threads make of a damaged video now more frames, now fewer.
+            container.streams.video[0].thread_type = "AUTO" if found.whole else "NONE"
+            share = overlapped(_decode(container, writer.encoding, writer.done), work, sink)
         writer.finish_part()
     finally:
         writer.abandon()
-    with replacing(target) as temporary:
-        copied = join(finished_parts(folder), source, temporary, encoding)
-        frames, width, height = _verify(temporary, target, source)
-    shutil.rmtree(folder)
-    return VideoResult(frames, frames - share.items, copied["audio"], copied["subtitle"], width, height, share)
+    return share
 
 
-def _expected_frames(container: InputContainer) -> int:
-    """Only for the time left: Matroska gives a duration, not a number of frames; 0 if the file gives neither."""
-    stream = container.streams.video[0]
-    seconds = Fraction(container.duration or 0, av.time_base)
-    return stream.frames or round(seconds * _fraction(stream.average_rate or Fraction(0)))
-
-
-def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:
+def _encoding(found: Survey, source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:
     """Taken from the first decoded frame, which says more than the container does."""
     codec = options.codec or OUTPUTS[target.suffix.lower()]
+    frame = found.first
     with av.open(source) as container:
         stream = container.streams.video[0]
-        frame = next(container.decode(stream), None)
-        if frame is None or stream.time_base is None:
-            raise ImageError(f"{source}: no frame could be decoded; check the file")
+        if stream.time_base is None:
+            raise ImageError(f"{source}: its video has no time base; check the file")
         if frame.interlaced_frame:
             logger.warning(
                 "%s is interlaced; its lines are not separated first: deinterlace it for a good result", source
@@ -181,21 +216,17 @@ def _format(source: Path, target: Path, options: VideoOptions, scale: int) -> En
             pixels=pixel_format(frame, codec, scale),
             codec=codec,
             options={"crf": str(options.crf), **_ENCODER_OPTIONS.get(codec, {})},
-            time_base=_fraction(stream.time_base),
-            rate=_fraction(stream.average_rate or stream.guessed_rate or Fraction(25)),
-            aspect=_fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
+            time_base=fraction(stream.time_base),
+            rate=fraction(stream.average_rate or stream.guessed_rate or Fraction(25)),
+            aspect=fraction(stream.sample_aspect_ratio) if stream.sample_aspect_ratio else None,
         )
-
-
-def _fraction(value: AVRational | Fraction) -> Fraction:
-    return Fraction(value.numerator, value.denominator)
 
 
 def _decode(container: InputContainer, encoding: Encoding, skip: int) -> Iterator[Frame]:
     """Upright frames in display order; a missing time stamp is set one frame after the previous one."""
     step = round(1 / (encoding.rate * encoding.time_base))
     last = -step
-    for number, frame in enumerate(container.decode(video=0)):
+    for number, frame in enumerate(decoded(container)):
         pts = frame.pts if frame.pts is not None and frame.pts > last else last + max(1, step)
         last = pts
         if number >= skip:
@@ -203,15 +234,13 @@ def _decode(container: InputContainer, encoding: Encoding, skip: int) -> Iterato
             yield Frame(Picture(pixels), pts)
 
 
-def _verify(written: Path, target: Path, source: Path) -> tuple[int, int, int]:
-    """(frames, width, height) of the file on disk, which must have as many frames as the source decodes to."""
-    counts = []
-    for path in (source, written):
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            counts.append(sum(1 for _ in container.decode(stream)))
-            size = stream.width, stream.height
-    if counts[0] != counts[1]:
-        raise ImageError(f"{target}: {counts[1]} frames, {source} has {counts[0]}; not kept")
-    return counts[1], *size
+def _verify(written: Path, target: Path, source: Path, expected: int) -> tuple[int, int]:
+    """(width, height) of the file on disk, which must have as many frames as the source decodes to."""
+    with av.open(written) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        frames = sum(1 for _ in container.decode(stream))
+        size = stream.width, stream.height
+    if frames != expected:
+        raise ImageError(f"{target}: {frames} frames, {source} has {expected}; not kept")
+    return size

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import json
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.pictures.images import Picture
 
-__all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join", "parts_folder"]
+__all__ = ["Encoding", "Frame", "PartWriter", "finished_parts", "join"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +59,16 @@ class PartWriter:
         encoding: of each part.
         length: frames in a part.
         number: of the first part to write, from 0; earlier ones exist already.
+
+    Attributes:
+        encoding: of each part.
+        done: frames in the parts that exist at the start.
     """
 
     def __init__(self, folder: Path, encoding: Encoding, length: int, number: int) -> None:
         self._folder = folder
-        self._encoding = encoding
+        self.encoding = encoding
+        self.done = number * length
         self._length = length
         self._number = number
         self._count = 0
@@ -81,8 +83,8 @@ class PartWriter:
         """Appends a frame; closes the part after its last frame."""
         if self._container is None:
             self._open(frame.picture)
-        encoded = from_rgb(frame.picture.pixels, self._encoding.pixels, self._encoding.colour)
-        encoded.pts, encoded.time_base = frame.pts, self._encoding.time_base
+        encoded = from_rgb(frame.picture.pixels, self.encoding.pixels, self.encoding.colour)
+        encoded.pts, encoded.time_base = frame.pts, self.encoding.time_base
         self._container.mux(self._stream.encode(encoded))
         self._count += 1
         if self._count == self._length:
@@ -107,7 +109,7 @@ class PartWriter:
             self._temporary.unlink(missing_ok=True)
 
     def _open(self, picture: Picture) -> None:
-        encoding = self._encoding
+        encoding = self.encoding
         height, width, _ = picture.pixels.shape
         # NUT keeps any time base exactly; shifting negative decoding times would shift the frames too.
         options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
@@ -119,26 +121,6 @@ class PartWriter:
         if encoding.aspect:
             context.sample_aspect_ratio = encoding.aspect
         encoding.colour.tag(context)
-
-
-def parts_folder(target: Path, identity: dict[str, Any]) -> Path:
-    """The folder for this run's parts, named by a hash of all that they depend on; folders of other runs are deleted.
-
-    Raises:
-        ImageError: the folder cannot be made, or an old one not deleted.
-    """
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    folder = target.with_name(f".{target.name}.{digest}.parts")
-    try:
-        for stale in target.parent.glob(f".{target.name}.*.parts"):
-            if stale != folder:
-                shutil.rmtree(stale)
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{target}: cannot be written ({error.strerror}); choose another --output") from error
-    for unfinished in folder.glob("*.tmp"):
-        unfinished.unlink()
-    return folder
 
 
 def finished_parts(folder: Path) -> list[Path]:
