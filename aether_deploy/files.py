@@ -10,6 +10,7 @@ import platform
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from aether_deploy.errors import AetherDeployError, ConfigError
 
 __all__ = [
     "is_temporary",
+    "lock_folder",
     "locked",
     "publish",
     "read_toml",
@@ -146,33 +148,40 @@ def publish(staged: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds a folder alone among the processes that lock it; yields whether it does.
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder alone among the processes that lock it; waits for the others."""
+    descriptor = lock_folder(folder, wait=True)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
-    The system lets go of it when the process ends, however it ends. Where folders cannot be locked (Windows, some
-    network file systems) it yields True at once.
+
+def lock_folder(folder: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds a folder until it is closed, or until the process ends, however it ends.
 
     Args:
         folder: that exists.
-        wait: until it is free; else False if another process holds it.
+        wait: until no other process holds it.
+    Returns:
+        None where folders cannot be locked: on Windows.
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is False.
     """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        yield True
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
         os.close(descriptor)
+        raise
+    except OSError:
+        pass  # some network file systems have no locks
+    return descriptor
 
 
 def is_temporary(path: Path) -> bool:

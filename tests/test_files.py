@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aether_deploy.errors import AetherDeployError
-from aether_deploy.files import is_temporary, locked, publish, replacing, scratch, staging
+from aether_deploy.files import is_temporary, lock_folder, publish, replacing, scratch, staging
 
 
 def _stage(folder: Path, **files: str) -> None:
@@ -123,19 +123,20 @@ def test_a_temporary_folder_of_a_killed_process_is_swept(tmp_path: Path, monkeyp
 def test_a_folder_is_held_by_one_process_until_it_ends(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from aether_deploy.files import locked\n"
-        f"with locked(Path({str(tmp_path)!r})) as held:\n"
-        "    print(held, flush=True); sys.stdin.read()\n"
+        f"with locked(Path({str(tmp_path)!r})):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     ) as other:
-        assert other.stdout and other.stdout.readline() == "True\n"
-        with locked(tmp_path, wait=False) as held:
-            assert not held
+        assert other.stdout and other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError):
+            lock_folder(tmp_path, wait=False)
         other.kill()
         other.wait()
-        with locked(tmp_path, wait=False) as held:
-            assert held
+    descriptor = lock_folder(tmp_path, wait=False)
+    assert descriptor is not None
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize("write", [replacing, lambda path: staging(path.parent)])

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import pytest
 
-from aether_deploy.errors import ImageError
+from aether_deploy.errors import AetherDeployError, ImageError
 from aether_deploy.pictures.parts_folder import parts_folder
 from aether_deploy.pictures.upscaling import Upscaler
 from aether_deploy.pictures.video import upscale_video
@@ -113,6 +113,6 @@ def test_parts_are_kept_for_an_error_that_may_pass(
         av.error.err_check(-number)
 
     monkeypatch.setattr("aether_deploy.pictures.video.join", fails)
-    with pytest.raises(ImageError):
+    with pytest.raises(AetherDeployError):
         upscale_video(Upscaler(Identity()), source, tmp_path / "out.mkv")
     assert (len(list(tmp_path.glob(".out.mkv.*.parts/*.nut"))), (tmp_path / "out.mkv").exists()) == (kept, False)

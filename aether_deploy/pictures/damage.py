@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
+from aether_deploy.text import printable
 
 __all__ = ["in_words"]
 
@@ -12,6 +12,4 @@ _LONGEST = 200
 
 def in_words(error: BaseException) -> str:
     """An error's message on one line, without control characters; its kind where it says nothing."""
-    text = str(error)[: 10 * _LONGEST]
-    line = " ".join("".join(c if unicodedata.category(c)[0] != "C" else " " for c in text).split())
-    return line[:_LONGEST] or type(error).__name__
+    return printable(" ".join(str(error)[: 10 * _LONGEST].split()), longest=_LONGEST) or type(error).__name__

@@ -8,15 +8,12 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from aether_deploy.errors import ImageError
-
-if sys.platform != "win32":
-    import fcntl
+from aether_deploy.files import lock_folder
 
 __all__ = ["parts_folder"]
 
@@ -82,24 +79,19 @@ def _held(folder: Path, target: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path, target: Path) -> int | None:
-    """A descriptor of the folder with the lock on it; None where there is no flock: on Windows."""
-    if sys.platform == "win32":
-        folder.mkdir(parents=True, exist_ok=True)
-        return None
+    """See `lock_folder`; makes the folder, and again if a run that ended in between has deleted it."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = lock_folder(folder, wait=False)
+        except FileNotFoundError:
+            continue
         except BlockingIOError:
-            os.close(descriptor)
             raise ImageError(
                 f"another run is writing {target}; wait until it has ended, or choose another --output"
             ) from None
-        except OSError:
-            # Some network file systems have no locks.
-            return descriptor
-        # A run that ended between the opening and the lock has deleted the folder that the descriptor stands for.
+        if descriptor is None:
+            return None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(folder.stat(), os.fstat(descriptor)):
                 return descriptor

@@ -15,7 +15,7 @@ from aether_deploy.files import is_temporary
 from aether_deploy.samples import PHOTOS
 from tests.helpers.crashes import CommandServer, Ended
 from tests.helpers.networks import calm, save
-from tests.test_video import make_video
+from tests.helpers.videos import encode
 
 __all__ = ["COMMANDS", "Place", "contents", "left_behind", "places"]
 
@@ -68,7 +68,7 @@ def places(folder: Path) -> Iterator[Place]:
     for photo in sorted(PHOTOS.glob("*.png"))[:3]:
         with Image.open(photo) as image:
             image.crop((0, 0, 40, 30)).save(given / "pictures" / photo.name)
-    make_video(given / "v.mkv", frames=5)
+    encode(given / "v.mkv", frames=5)
     with CommandServer(folder / "scratch") as server:
         made = server.run("export", given / "2x_T.pth", "-o", given, folder=given)
         assert made.code == 0, made.err
