@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from aether_deploy.cli.app import main
 from tests.helpers.commands import Ran
+from tests.helpers.counts import CountsPlugin
 from tests.helpers.networks import save, tiny
 
 # The inputs are files in a folder of the test's own: slow to draw, and each overwrites the one before.
@@ -24,6 +25,10 @@ _CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.functio
 settings.register_profile("default", deadline=None, derandomize=True, database=None, suppress_health_check=_CHECKS)
 settings.register_profile("all", deadline=None, derandomize=False, suppress_health_check=_CHECKS)
 settings.load_profile("default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(CountsPlugin())
 
 
 @pytest.fixture

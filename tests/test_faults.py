@@ -138,15 +138,11 @@ def test_the_same_bytes_everywhere(place: Place, tmp_path: Path) -> None:
     for number, threads in (("1", "1"), ("2", "2")):
         out = tmp_path / number
         environment = {**os.environ, "PYTHONHASHSEED": number, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-        for words in (["fuse", "-o", out / "f.pth"], ["export", "-o", out, "--precision", "fp16"]):
-            command, *options = map(str, words)
-            subprocess.run(
-                [sys.executable, "-m", f"aether_deploy.{command}", str(place.given / "2x_T.pth"), *options],
-                check=True,
-                capture_output=True,
-                cwd=place.scratch if number == "1" else ROOT,
-                env=environment,
-            )
+        given = str(place.given / "2x_T.pth")
+        commands = [["fuse", given, "-o", str(out / "f.pth")], ["export", given, "-o", str(out), "--precision", "fp16"]]
+        code = f"from aether_deploy.cli import main\nfor c in {commands}: main(c, standalone_mode=False)"
+        folder = place.scratch if number == "1" else ROOT
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=folder, env=environment)
         manifests = {path.name: json.loads(path.read_text()) for path in out.glob("*.json")}
         for manifest in manifests.values():
             del manifest["created"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,20 @@ def changed(draw: st.DrawFn, document: dict[str, Any]) -> Any:
     return document
 
 
+@dataclass(frozen=True, repr=False)  # hypothesis prints what it was given
+class Model:
+    """A file, and what its manifest should hold."""
+
+    path: Path
+    values: dict[str, Any]
+
+    def write(self, manifest: Any) -> None:
+        text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
+        self.path.with_name(f"{self.path.name}.json").write_bytes(text)
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     """An fp16 file, and an engine that is all header, each with its manifest."""
     folder = tmp_path_factory.mktemp("manifests")
     checkpoint = save(calm(scale=2, embed_dim=4, depths=(1,), lk_kernel=3, sk_kernel=3), folder / "2x_T.pth")
@@ -101,14 +114,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict
         "shapes": dict.fromkeys(("min", "opt", "max"), shape),
     }
     del built["parity"]
-    return {"onnx": (onnx.path, values), "engine": (engine, {**built, "engine": described})}
+    return {"onnx": Model(onnx.path, values), "engine": Model(engine, {**built, "engine": described})}
 
 
 class TestManifests:
     @pytest.mark.parametrize("kind", ["onnx", "engine"])
     def test_as_it_was_written(self, kind: str, made: Any, call: Call) -> None:
-        model, values = made[kind]
-        model.with_name(f"{model.name}.json").write_text(json.dumps(values))
+        made[kind].write(made[kind].values)
+        model = made[kind].path
         assert require_answer(lambda: call("inspect", model), model.parent).code == 0
         assert require_answer(lambda: call("report", model, "--overwrite"), model.parent).code == 0
 
@@ -116,9 +129,8 @@ class TestManifests:
     @settings(max_examples=inputs(150))
     @given(st.data())
     def test_changed(self, kind: str, made: Any, call: Call, data: st.DataObject) -> None:
-        model, values = made[kind]
-        document = data.draw(changed(values))
-        model.with_name(f"{model.name}.json").write_text(json.dumps(document))
+        made[kind].write(data.draw(changed(made[kind].values)))
+        model = made[kind].path
         ran = require_answer(lambda: call("inspect", model), model.parent)
         if ran.code == 0 and data.draw(st.integers(0, 4)) == 0:
             # What is accepted can be used: the report reads every field.
@@ -127,16 +139,16 @@ class TestManifests:
     @settings(max_examples=inputs(50))
     @given(st.one_of(st.binary(max_size=60), VALUES.map(lambda v: json.dumps(v).encode())))
     def test_something_else(self, made: Any, call: Call, text: bytes) -> None:
-        model, _ = made["onnx"]
-        model.with_name(f"{model.name}.json").write_bytes(text)
+        made["onnx"].write(text)
+        model = made["onnx"].path
         assert require_answer(lambda: call("inspect", model), model.parent).code == 1
 
     @pytest.mark.parametrize(
         "text", [b"[" * 100_000, b'{"schema": 1' + b"1" * 5000 + b"}", b'{"schema": 2}', b" " * (1 << 25), b"\xff\xfe"]
     )
     def test_deep_long_and_binary(self, made: Any, call: Call, text: bytes) -> None:
-        model, _ = made["onnx"]
-        model.with_name(f"{model.name}.json").write_bytes(text)
+        made["onnx"].write(text)
+        model = made["onnx"].path
         assert require_answer(lambda: call("inspect", model), model.parent).code == 1
 
 
@@ -175,7 +187,7 @@ class TestConfigs:
         folder = tmp_path_factory.getbasetemp() / "configs"
         folder.mkdir(exist_ok=True)
         (folder / "c.toml").write_text(text, encoding="utf-8", errors="replace")
-        checkpoint = made["onnx"][0].with_name("2x_T.pth")
+        checkpoint = made["onnx"].path.with_name("2x_T.pth")
         require_answer(lambda: call("export", checkpoint, "--dry-run", "--config", folder / "c.toml"), folder)
 
     @settings(max_examples=inputs(150))
@@ -190,5 +202,5 @@ class TestConfigs:
         folder = tmp_path_factory.getbasetemp() / "options"
         folder.mkdir(exist_ok=True)
         (folder / "o.toml").write_text(text, encoding="utf-8", errors="replace")
-        checkpoint = made["onnx"][0].with_name("2x_T.pth")
+        checkpoint = made["onnx"].path.with_name("2x_T.pth")
         require_answer(lambda: call("inspect", checkpoint, "--opt", folder / "o.toml"), folder)

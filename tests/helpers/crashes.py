@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from tests.helpers.counts import count
+
 __all__ = ["CommandServer", "Ended"]
 
 _TOUCHING = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
@@ -91,12 +93,14 @@ class CommandServer:
             number: the signal.
             largest: bytes that a file may have: writing more fails, as on a full disk.
         """
+        count("kills" if at is not None or after is not None else "full disks" if largest else "commands undisturbed")
         how = {"at": at, "after": after, "signal": int(number), "largest": largest}
         (ended,) = self._ask([{"words": [str(word) for word in words], "folder": str(folder), **how}])
         return ended
 
     def race(self, *commands: list[object], folder: Path) -> list[Ended]:
         """Runs several commands at once."""
+        count("commands at once", len(commands))
         return self._ask([{"words": [str(word) for word in words], "folder": str(folder)} for words in commands])
 
     def _ask(self, commands: list[dict[str, Any]]) -> list[Ended]:

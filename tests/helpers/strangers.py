@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import settings
 
 from tests.helpers.commands import Ran, error_line
+from tests.helpers.counts import count
 
 __all__ = ["inputs", "require_answer"]
 
@@ -31,6 +32,7 @@ def require_answer(run: Callable[[], Ran], folder: Path) -> Ran:
     An exit with 0, 1 or 3, one `error:` line unless it is 0, no traceback, no control characters, at most 10 s of a
     core and 2 GiB, and after an error the same files in the folder as before, with the same contents.
     """
+    count("files of strangers")
     before = _contents(folder)
     began = time.process_time()
     ran = run()
