@@ -29,7 +29,11 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"network": "definition, spec, checkpoint, fusion"},
     {"samples": "the packaged checkpoint and photos"},
     {"files": "hashes, options files, nothing half-written"},
-    {"arrays": "the arrays that go through all of it", "errors": "what can go wrong"},
+    {
+        "arrays": "the arrays that go through all of it",
+        "memory_limit": "what reading a file may take",
+        "errors": "what can go wrong",
+    },
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
