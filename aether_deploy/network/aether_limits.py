@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +16,7 @@ _SCALES = (1, 2, 3, 4, 8)
 _MOST_BLOCKS = 1000
 _MOST_CHANNELS = 1 << 16
 _LARGEST_KERNEL = 255
+_LARGEST_RANGE = 1e30
 
 
 def _count(value: object, most: int) -> bool:
@@ -37,7 +37,7 @@ def _depths(value: object) -> bool:
 
 
 def _range(value: object) -> bool:
-    return type(value) in (int, float) and isinstance(value, int | float) and value > 0 and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= _LARGEST_RANGE
 
 
 _CHANNELS = f"an integer from 1 to {_MOST_CHANNELS}"
@@ -53,7 +53,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lk_kernel": (_kernel, _ODD),
     "sk_kernel": (lambda value: value is None or _kernel(value), f"{_ODD}, or none once fused"),
     "fused": (lambda value: isinstance(value, bool), "true or false"),
-    "img_range": (_range, "a number above 0"),
+    "img_range": (_range, f"a number above 0, up to {_LARGEST_RANGE:g}"),
 }
 
 

@@ -22,13 +22,15 @@ from safetensors.torch import load
 
 from aether_deploy.errors import CheckpointError
 from aether_deploy.memory_limit import memory_limit
-from aether_deploy.network.pickle_scan import refusal, require_tensors_only
+from aether_deploy.network.pickle_scan import MOST_TENSORS, refusal, require_tensors_only
 
 __all__ = ["read_contents"]
 
 # Python objects for each tensor, torch's threads and their stacks.
 _SPARE = 512 << 20
 _PICKLES_BEFORE_ZIP = 5
+# 50 bytes and more for each tensor.
+_LARGEST_HEADER = 10 << 20
 
 
 def read_contents(path: Path) -> tuple[Any, int]:
@@ -61,6 +63,10 @@ def _read(file: IO[bytes], magic: bytes, size: int, *, safetensors: bool) -> Any
         )
     try:
         if safetensors:
+            header = int.from_bytes(file.read(8), "little")
+            if _LARGEST_HEADER < header <= size:
+                raise CheckpointError(f"its header has {header} bytes, far too many; save its state dict alone")
+            file.seek(0)
             return load(file.read())
         if magic.startswith(b"PK"):
             _require_whole_zip(file, size)
@@ -89,6 +95,8 @@ def _require_whole_zip(file: IO[bytes], size: int) -> None:
     """Raises CheckpointError for an entry that is compressed, larger than the file, or not what its CRC says."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if len(entries) > MOST_TENSORS:
+            raise CheckpointError(f"its zip has {len(entries)} entries, far too many; save its state dict alone")
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise CheckpointError("its zip is compressed, which torch never writes; save it again with torch.save")
