@@ -130,13 +130,16 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
         dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
         return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({dims})"
 
+    def shown(text: str) -> str:
+        return text if text.isprintable() else ascii(text)
+
     return {
         "opset": next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0),
         "inputs": {value.name: end(value) for value in model.graph.input},
         "outputs": {value.name: end(value) for value in model.graph.output},
         "nodes": len(model.graph.node),
         "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        "metadata": {item.key: item.value for item in model.metadata_props},
+        "metadata": {item.key: shown(item.value) for item in model.metadata_props},
     }
 
 

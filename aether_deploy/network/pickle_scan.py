@@ -55,7 +55,7 @@ def _require_harmless(file: IO[bytes]) -> None:
         if number >= _MOST_OPCODES or (name in _CALLS and next(calls) > _MOST_CALLS):
             raise CheckpointError(f"holds more than {MOST_TENSORS} tensors or other objects; save its state dict alone")
         if name == "GLOBAL" and not _ALLOWED.fullmatch(found := str(argument).replace(" ", ".")):
-            raise CheckpointError(refusal(f"it holds {found}"))
+            raise CheckpointError(refusal(f"it holds {found if found.isprintable() else ascii(found[:80])}"))
         if name in _KEEP_TOP:
             if top_is_tuple and name != "PROTO":
                 tuples.add(argument)

@@ -5,22 +5,27 @@ ONNX Runtime gets these bytes, not the path: no data in other files, and no othe
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from aether_deploy.errors import RunnerError
+from aether_deploy.errors import CheckpointError, RunnerError
 from aether_deploy.memory_limit import memory_limit
+from aether_deploy.network.families import spec_from_dict
 
-__all__ = ["OnnxModel", "in_one_line", "read_onnx"]
+if TYPE_CHECKING:
+    from aether_deploy.network.family import NetworkSpec
+
+__all__ = ["OnnxModel", "in_one_line", "network_of", "read_onnx"]
 
 # The limit of protobuf itself.
 _LARGEST = (2 << 30) - 1
@@ -76,6 +81,24 @@ def in_one_line(error: Exception) -> str:
     return line if line.isprintable() else ascii(line)
 
 
+def network_of(metadata: Mapping[str, str]) -> NetworkSpec | None:
+    """What the metadata of an ONNX file say about its network; None if it is not one of ours.
+
+    Raises:
+        CheckpointError: it is no description of a network.
+    """
+    written = metadata.get("aether_deploy.network")
+    if not written:
+        return None
+    try:
+        values = json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"aether_deploy.network in its metadata is no JSON ({in_one_line(error)})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError("aether_deploy.network in its metadata is no object; expected the network's numbers")
+    return spec_from_dict(values)
+
+
 def _parsed(data: bytes) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.ParseFromString(data)
@@ -83,15 +106,13 @@ def _parsed(data: bytes) -> onnx.ModelProto:
         raise ValueError("it has no nodes")
     if model.functions:
         raise ValueError("it has functions of its own; only a plain graph is run here")
-    for number, part in enumerate(_parts(model)):
-        if number > _MOST_MESSAGES:
-            raise ValueError(f"it has more than {_MOST_MESSAGES} parts")
+    if len(model.graph.node) > _MOST_NODES:
+        raise ValueError(f"it has {len(model.graph.node)} nodes, more than any network")
+    for part in _parts(model):
         if isinstance(part, onnx.AttributeProto) and (part.HasField("g") or part.graphs):
             raise ValueError(f"attribute {part.name} is control flow, which no image network has")
         if isinstance(part, onnx.TensorProto):
             _require_data(part)
-    if len(model.graph.node) > _MOST_NODES:
-        raise ValueError(f"it has {len(model.graph.node)} nodes, more than any network")
     for value in (*model.graph.input, *model.graph.output):
         onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)  # ValueError if unknown
     onnx.checker.check_model(model)
@@ -99,23 +120,27 @@ def _parsed(data: bytes) -> onnx.ModelProto:
 
 
 def _parts(model: Message) -> Iterator[Message]:
-    """The message and everything inside it; ValueError for a name that is no text or cannot be printed."""
-    waiting = [model]
+    """The message and everything inside it; ValueError for too much of it, or a text that is none."""
+    waiting, count = [model], 0
     while waiting:
         part = waiting.pop()
         yield part
         for field, value in part.ListFields():
-            values = [value] if isinstance(value, Message | str) else value
+            values = [value] if isinstance(value, Message | str | bytes) else value
             if field.type == FieldDescriptor.TYPE_MESSAGE:
+                # Before they become objects: protobuf crashes where it runs out of memory.
+                if (count := count + len(values)) > _MOST_MESSAGES:
+                    raise ValueError(f"it has more than {_MOST_MESSAGES} parts")
                 waiting.extend(values)
-            elif field.type == FieldDescriptor.TYPE_STRING and field.name not in _TEXTS:
+            elif field.type == FieldDescriptor.TYPE_STRING:
                 for text in values:
-                    _require_name(text, field.name)
+                    _require_text(text, field.name)
 
 
-def _require_name(text: str, what: str) -> None:
-    if len(text) > _LONGEST_NAME or not text.isprintable():
-        raise ValueError(f"{what} is {text[:40]!a}, no name")
+def _require_text(text: str | bytes, what: str) -> None:
+    # protobuf gives bytes that are no UTF-8 as they are.
+    if isinstance(text, bytes) or (what not in _TEXTS and (len(text) > _LONGEST_NAME or not text.isprintable())):
+        raise ValueError(f"{what} is {text[:40]!a}, no text that can be shown")
 
 
 def _require_data(tensor: Any) -> None:
@@ -126,6 +151,8 @@ def _require_data(tensor: Any) -> None:
     if min(tensor.dims, default=0) < 0:
         raise ValueError(f"{tensor.name} has shape {list(tensor.dims)}")
     if tensor.HasField("raw_data"):
+        if kind in (ir.DataType.UNDEFINED, ir.DataType.STRING):
+            raise ValueError(f"{tensor.name} has raw data of type {kind.name}")
         expected = math.ceil(math.prod(tensor.dims) * kind.bitwidth / 8)
         if len(tensor.raw_data) != expected:
             raise ValueError(f"{tensor.name} has {len(tensor.raw_data)} bytes of data, expected {expected}")

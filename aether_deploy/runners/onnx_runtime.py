@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -13,19 +12,21 @@ import psutil
 from onnx import ModelProto
 
 from aether_deploy.arrays import Array, Shape
-from aether_deploy.errors import AetherDeployError, CheckpointError, RunnerError
+from aether_deploy.errors import AetherDeployError, RunnerError
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.runners.memory_errors import memory_errors
-from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, read_onnx
+from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
 
 if TYPE_CHECKING:
-    from aether_deploy.network.family import NetworkSpec
+    pass
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 _SPARE = 512 << 20
+# 8192x8192: as an image of floats 0.8 GB, and a network takes a hundred times as much.
+_MOST_PIXELS = 1 << 26
 _SPARE_OF_GPU = 8 << 30
 _BYTES_PER_THREAD = 16 << 20
 # small x2 takes 6 KB for each pixel of its input, large x8 about 50.
@@ -60,7 +61,8 @@ class OnnxRunner(Runner):
 
         self._errors = onnxruntime_errors()
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        # What goes wrong is raised; ONNX Runtime would print it as well.
+        options.log_severity_level = 4
         # Memory patterns are for fixed shapes; without them small x2 takes 380 instead of 573 MB at 256x256, as fast.
         options.enable_mem_pattern = False
         # Waiting threads sleep: 1.1 to 1.4 times faster than spinning if anything else runs on these cores, such as our
@@ -88,7 +90,7 @@ class OnnxRunner(Runner):
             self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
             self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
             try:
-                self.spec = _spec_of(self.metadata)
+                self.spec = network_of(self.metadata)
                 self.scale = measured_scale(self.run, shape)
             except AetherDeployError as error:
                 raise RunnerError(f"{path}: {error}") from error
@@ -108,6 +110,10 @@ class OnnxRunner(Runner):
         if kind not in _TYPES:
             raise RunnerError(f"{path}: its input is {kind}; expected {' or '.join(_TYPES)}")
         n, c, h, w = (dim if isinstance(dim, int) else small for dim, small in zip(dims, (1, 0, 16, 16), strict=True))
+        if n * h * w > _MOST_PIXELS:
+            raise RunnerError(
+                f"{path}: its input is {dims}, more than {_MOST_PIXELS} pixels at once; export smaller ones"
+            )
         if min(n, c, h, w) < 1:
             raise RunnerError(f"{path}: its input is {dims}; expected (N, C, H, W), C a number; export it again")
         self._input, self._dtype = inputs[0].name, _TYPES[kind]
@@ -139,26 +145,6 @@ class OnnxRunner(Runner):
         self._session = None
 
 
-def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
-    """What an ONNX file says about its network; None if it is not one of ours.
-
-    Raises:
-        CheckpointError: it is no description of a network.
-    """
-    from aether_deploy.network.families import spec_from_dict
-
-    written = metadata.get("aether_deploy.network")
-    if not written:
-        return None
-    try:
-        values = json.loads(written)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"aether_deploy.network in its metadata is no JSON ({in_one_line(error)})") from error
-    if not isinstance(values, dict):
-        raise CheckpointError("aether_deploy.network in its metadata is no object; expected the network's numbers")
-    return spec_from_dict(values)
-
-
 def _allowance(model: ModelProto, size: int, provider: str) -> int:
     """Bytes that opening a file of this size and running it once may take.
 
@@ -185,6 +171,7 @@ def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
     import onnxruntime as ort
 
     require_provider(provider)
+    ort.set_default_logger_severity(options.log_severity_level)
     if provider != "CPUExecutionProvider":
         # Finds the CUDA libraries from PyTorch's wheels.
         ort.preload_dlls()

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from aether_deploy.arrays import Array, finite
 from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
-from aether_deploy.graphs.types import HALF_TYPES, declared_type, largest_finite
+from aether_deploy.graphs.types import HALF_TYPES, cast_type, declared_type, largest_finite
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -107,15 +107,11 @@ def half_type_of(model: ir.Model) -> ir.DataType | None:
     """FLOAT16 or BFLOAT16 if anything is stored in it or rounded to it; None for a graph that is fp32 throughout."""
     graph = model.graph
     weights = [declared_type(value) for value in graph.initializers.values()]
-    casts = [_target(node) for node in graph.all_nodes() if node.op_type == "Cast"]
+    casts = [cast_type(node) for node in graph.all_nodes() if node.op_type == "Cast"]
     ends = [value.dtype for value in (*graph.inputs, *graph.outputs)]
     # Input and output come last: in a bf16 file they can be fp16.
     return next((kind for kind in (*weights, *casts, *ends) if kind in HALF_TYPES), None)
 
 
-def _target(node: ir.Node) -> ir.DataType:
-    return ir.DataType(node.attributes["to"].as_int())
-
-
 def _narrows(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and _target(node) in HALF_TYPES
+    return node.op_type == "Cast" and cast_type(node) in HALF_TYPES
