@@ -32,7 +32,8 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "arrays": "the arrays that go through all of it",
         "errors": "what can go wrong",
-        "text": "text that is safe to show",
+        "memory_limit": "a limit on what reading a file may take",
+        "text": "names and messages made safe to show",
     },
 )
 FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}

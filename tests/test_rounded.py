@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -23,6 +22,7 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.proof.figures import figures_of
 from aether_deploy.proof.photos import parity_photos
+from aether_deploy.runners.onnx_reading import OnnxModel
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.runners.pytorch import TorchRunner
 from aether_deploy.runners.rounded import RoundedRunner, half_type_of, load_graph
@@ -300,8 +300,8 @@ class TestOptimizations:
         path = write(tiny_graph(), tmp_path / "a.onnx")
         start = OnnxRunner.__init__
 
-        def dropping(self: OnnxRunner, path: Path, *, model: bytes, **options: Any) -> None:
-            changed = ir.from_proto(onnx.load_from_string(model))
+        def dropping(self: OnnxRunner, path: Path, *, model: OnnxModel, **options: Any) -> None:
+            changed = ir.from_proto(model.proto)
             pair = next(
                 (narrow, use.node)
                 for narrow in changed.graph
@@ -312,7 +312,8 @@ class TestOptimizations:
             assert source is not None
             pair[1].outputs[0].replace_all_uses_with(source)
             changed.graph.remove(pair[::-1], safe=True)
-            start(self, path, model=ir.to_proto(changed).SerializeToString(), **options)
+            proto = ir.to_proto(changed)
+            start(self, path, model=OnnxModel(proto, proto.SerializeToString()), **options)
 
         RoundedRunner(path, ranges=ranges)
         monkeypatch.setattr(OnnxRunner, "__init__", dropping)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +68,10 @@ def _of_metadata(metadata: dict[str, str]) -> dict[str, Any]:
     """What one of our ONNX files says about itself."""
     written = {key.removeprefix(_METADATA): value for key, value in metadata.items() if key.startswith(_METADATA)}
     known: dict[str, Any] = {key: written[key] for key in ("precision", "io", "ffn") if key in written}
-    if "network" in written:
-        known["network"] = json.loads(written["network"])
+    from aether_deploy.runners.onnx_reading import network_of
+
+    if (spec := network_of(metadata)) is not None:
+        known["network"] = spec.as_dict()
     if "source.file" in written:
         known["source"] = {key: written.get(f"source.{key}") for key in ("file", "sha256", "form")}
     return known

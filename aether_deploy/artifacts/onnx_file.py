@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from aether_deploy.artifacts.formats import Finding, Format, KnownFile
 from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
@@ -24,6 +23,7 @@ from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import Manifest
 from aether_deploy.runners.devices import AUTO, PROVIDERS
+from aether_deploy.runners.onnx_reading import read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 
 if TYPE_CHECKING:
@@ -121,19 +121,17 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
     """Inputs, outputs, opset, operators and metadata.
 
     Raises:
-        RunnerError: the file cannot be read, or is not ONNX.
+        RunnerError: see `read_onnx`.
     """
-    try:
-        model = onnx.load(file.path)
-    except (OSError, DecodeError) as error:
-        raise RunnerError(
-            f"{file.path}: cannot be read as ONNX ({error}); check the path, or export it again"
-        ) from error
+    model = read_onnx(file.path).proto
 
     def end(value: onnx.ValueInfoProto) -> str:
         tensor = value.type.tensor_type
         dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
         return f"{onnx.TensorProto.DataType.Name(tensor.elem_type).lower()} ({dims})"
+
+    def shown(text: str) -> str:
+        return text if text.isprintable() else ascii(text)
 
     return {
         "opset": next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), 0),
@@ -141,7 +139,7 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
         "outputs": {value.name: end(value) for value in model.graph.output},
         "nodes": len(model.graph.node),
         "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        "metadata": {item.key: item.value for item in model.metadata_props},
+        "metadata": {item.key: shown(item.value) for item in model.metadata_props},
     }
 
 

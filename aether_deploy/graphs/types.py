@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from aether_deploy.errors import ExportError
 
-__all__ = ["FLOATING", "HALF_TYPES", "declared_type", "largest_finite", "tensor_types"]
+__all__ = ["FLOATING", "HALF_TYPES", "cast_type", "declared_type", "largest_finite", "tensor_types"]
 
 # The two-byte types, whose results are rounded.
 HALF_TYPES = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
@@ -32,7 +32,7 @@ def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
     for node in graph:
         kinds = {types[value] for value in node.inputs if value in types}
         if node.op_type == "Cast":
-            kinds = {ir.DataType(node.attributes["to"].as_int())}
+            kinds = {cast_type(node)}
         if len(kinds) > 1:
             seen = ", ".join(sorted(kind.name for kind in kinds))
             raise ExportError(f"{node.op_type} {node.outputs[0].name} mixes {seen}; not strongly typed")
@@ -42,6 +42,18 @@ def tensor_types(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
         if value.dtype != types.get(value, value.dtype):
             raise ExportError(f"{value.name} is declared {value.dtype}, but computed in {types[value]}")
     return types
+
+
+def cast_type(node: ir.Node) -> ir.DataType:
+    """What a Cast casts to.
+
+    Raises:
+        ExportError: it does not say, or there is no such type.
+    """
+    try:
+        return ir.DataType(node.attributes["to"].as_int())
+    except (KeyError, ValueError, TypeError) as error:
+        raise ExportError(f"{node.outputs[0].name} is cast to an unknown type") from error
 
 
 def declared_type(value: ir.Value) -> ir.DataType:

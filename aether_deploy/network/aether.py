@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from aether_deploy.errors import CheckpointError
+from aether_deploy.network.aether_limits import require_sensible
 from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.family import Roles
 from aether_deploy.network.fusion import fuse_network
@@ -104,6 +105,7 @@ def read_spec(state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> Ae
         fused=fused,
         img_range=img_range,
     )
+    require_sensible(dataclasses.asdict(spec))
     spec = dataclasses.replace(spec, variant=_variant(spec))
     _check_keys(state_dict, spec)
     return spec
@@ -136,7 +138,8 @@ def _shape(state_dict: Mapping[str, Tensor], key: str) -> tuple[int, ...]:
 def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
     blocks: dict[int, set[int]] = {}
     for key in state_dict:
-        if match := re.match(r"layers\.(\d+)\.(\d+)\.", key):
+        # No more digits: int() refuses thousands, and no network has them.
+        if match := re.match(r"layers\.([0-9]{1,4})\.([0-9]{1,4})\.", key):
             blocks.setdefault(int(match[1]), set()).add(int(match[2]))
     for what, numbers in (("stages", set(blocks)), *((f"blocks of stage {s}", blocks[s]) for s in blocks)):
         if numbers != set(range(len(numbers))) or not numbers:
@@ -148,7 +151,7 @@ def _depths(state_dict: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 def _scale(state_dict: Mapping[str, Tensor]) -> int:
     scale = 1
-    for number in sorted({match[1] for key in state_dict if (match := re.match(r"upsample\.(\d+)\.", key))}):
+    for number in sorted({match[1] for key in state_dict if (match := re.match(r"upsample\.([0-9]+)\.", key))}):
         key = f"upsample.{number}.weight"
         channels = _shape(state_dict, key)[0]
         if channels not in _FACTOR_OF_CHANNELS:

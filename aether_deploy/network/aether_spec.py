@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from aether_deploy.arrays import Shape
 from aether_deploy.errors import CheckpointError, ConfigError
+from aether_deploy.network.aether_limits import require_sensible
 from aether_deploy.network.family import Widths
 from aether_deploy.network.fusion import merge_branches
 
@@ -26,6 +27,7 @@ __all__ = ["AetherSpec", "fuse_state_dict"]
 
 # Channels between the body and the last convolution, as in aether_arch; repeated so that ONNX needs no torch.
 _TAIL_CHANNELS = 64
+_BLOCK = "layers.0.0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,14 @@ class AetherSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AetherSpec:
-        """The inverse of `as_dict`; keys that are not fields (mlp_ratio) are ignored."""
+        """The inverse of `as_dict`, for a stranger's values too; keys that are not fields (mlp_ratio) are ignored.
+
+        Raises:
+            CheckpointError: see `require_sensible`.
+        """
         names = {field.name for field in dataclasses.fields(cls)}
-        chosen = {name: value for name, value in values.items() if name in names}
+        chosen = {"img_range": 1.0, **{name: value for name, value in values.items() if name in names}}
+        require_sensible(chosen)
         return cls(**{**chosen, "depths": tuple(chosen["depths"])})
 
     def as_dict(self) -> dict[str, Any]:
@@ -202,8 +209,13 @@ class AetherSpec:
         """Key -> shape for everything in the state dict of this network."""
         import torch
 
+        # All blocks are alike, so one is built, and on a device without memory.
         with torch.device("meta"):
-            return {key: tuple(value.shape) for key, value in self._construct().state_dict().items()}
+            built = dataclasses.replace(self, depths=(1,))._construct().state_dict()
+        shapes = {key: tuple(value.shape) for key, value in built.items()}
+        block = {key.removeprefix(_BLOCK): shapes.pop(key) for key in built if key.startswith(_BLOCK)}
+        places = [f"layers.{stage}.{number}." for stage, depth in enumerate(self.depths) for number in range(depth)]
+        return shapes | {place + key: shape for place in places for key, shape in block.items()}
 
     def check_options(self, options: Mapping[str, Any], source: Path) -> None:
         """Compares [network_g] of a neosr options file with these weights.
@@ -219,10 +231,12 @@ class AetherSpec:
         compared = ("scale", "in_chans", "embed_dim", "depths", "lk_kernel")
         for name in compared:
             have = list(self.depths) if name == "depths" else getattr(self, name)
-            stated = list(seen[name]) if name == "depths" and name in seen else seen.get(name, have)
-            if stated != have:
+            stated = seen.get(name, have)
+            stated = list(stated) if isinstance(stated, tuple) else stated
+            # True is 1 to Python, not to a reader.
+            if stated != have or isinstance(stated, bool):
                 raise ConfigError(
-                    f"{source}: {name} is {stated} there, but the weights have {have}; "
+                    f"{source}: {name} is {stated!r} there, but the weights have {have}; "
                     "give the options file that this checkpoint was trained with"
                 )
 

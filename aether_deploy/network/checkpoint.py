@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.files import read_toml, sha256_of
 from aether_deploy.network.families import recognise
 from aether_deploy.network.family import NetworkSpec
+from aether_deploy.network.guarded_reading import read_contents
+from aether_deploy.network.weights import canonical_names, finite_float32, require_dense, shown_keys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,9 +29,6 @@ logger = logging.getLogger(__name__)
 PARAM_KEYS = ("params-ema", "params_ema", "params", "net_g", "state_dict")
 BARE = "(bare)"
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
-
-# neosr adds `_orig_mod.` (torch.compile) and `module.` (DataParallel, EMA) in any mix.
-_PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +89,15 @@ def load_checkpoint(
     path = Path(path)
     if path.is_dir():
         path = newest_checkpoint(path)
-    contents = _read(path)
+    contents, size = read_contents(path)
     try:
         taken, wrapped = _unwrap(contents, param_key)
+        named = canonical_names(wrapped)
         # Before the weights are checked: another network is best refused by its name.
-        family = recognise([_PREFIX.sub("", str(key)) for key in wrapped])
-        state_dict, dtype = _canonical(wrapped)
-        spec = family.read(state_dict)
+        family = recognise(named)
+        dense, dtype = require_dense(named, size)
+        spec = family.read(dense)
+        state_dict = finite_float32(dense)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if options is not None:
@@ -109,8 +105,8 @@ def load_checkpoint(
         spec.check_options(stated, options)
         img_range = img_range if img_range is not None else stated["network_g"].get("img_range")
     if img_range is not None:
-        if isinstance(img_range, bool) or not isinstance(img_range, int | float) or not 0 < img_range < float("inf"):
-            raise ConfigError(f"img_range is {img_range!r}; expected a number above 0")
+        if isinstance(img_range, bool) or not isinstance(img_range, int | float) or not 0 < img_range < 1e30:
+            raise ConfigError(f"img_range is {img_range!r}; expected a number above 0, at most 1e30")
         spec = spec.with_img_range(float(img_range))
     return Checkpoint(path, sha256 or sha256_of(path), taken, dtype, spec, state_dict)
 
@@ -151,79 +147,20 @@ def read_neosr_options(path: Path) -> dict[str, Any]:
     return options
 
 
-def _read(path: Path) -> Any:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({_reason(error)}); check the path") from error
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: no whole safetensors file ({error}); copy it again") from error
-    if not magic.startswith((b"PK", b"\x80")):
-        raise CheckpointError(
-            f"{path}: no PyTorch checkpoint ({size} bytes that begin with {magic!r}); give a .pth or .safetensors file"
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
-        what = f"it holds {named[1]}" if named else "its pickle cannot be read"
-        raise CheckpointError(
-            f"{path}: refused, {what}; a checkpoint may hold tensors only, since a pickle can run code: "
-            "save its state dict alone, best as .safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
-        raise CheckpointError(f"{path}: damaged or cut off ({size} bytes); copy it again from its source") from error
-
-
-def _unwrap(contents: Any, param_key: str) -> tuple[str, Mapping[str, Any]]:
-    if not isinstance(contents, Mapping):
+def _unwrap(contents: Any, param_key: str) -> tuple[str, dict[Any, Any]]:
+    # dict's own methods: a pickle can give an OrderedDict attributes, `items` too.
+    if not isinstance(contents, dict):
         raise CheckpointError(f"holds a {type(contents).__name__}, expected a dict of tensors")
-    wrappers = [key for key, value in contents.items() if isinstance(value, Mapping)]
+    wrappers = {key: value for key, value in dict.items(contents) if isinstance(key, str) and isinstance(value, dict)}
     if param_key != "auto":
         if param_key not in wrappers:
-            available = ", ".join(map(str, wrappers)) or "none, the weights are bare"
+            available = shown_keys(wrappers) or "none, the weights are bare"
             raise CheckpointError(f"no param_key {param_key!r}; available: {available}")
-        return param_key, contents[param_key]
+        return param_key, wrappers[param_key]
     for key in PARAM_KEYS:
         if key in wrappers:
-            return key, contents[key]
-    if any(isinstance(value, Tensor) for value in contents.values()):
+            return key, wrappers[key]
+    if any(isinstance(value, Tensor) for value in dict.values(contents)):
         return BARE, contents
-    shown = ", ".join(map(str, list(contents)[:5])) or "none"
+    shown = shown_keys(contents) or "none"
     raise CheckpointError(f"no weights below {', '.join(PARAM_KEYS)}, nor bare ones; its keys: {shown}")
-
-
-def _canonical(wrapped: Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """(state dict without prefixes and EMA counter, contiguous, finite, float32; dtype in the file)."""
-    state_dict: dict[str, Tensor] = {}
-    dtypes: set[str] = set()
-    for key, value in wrapped.items():
-        name = _PREFIX.sub("", str(key))
-        if name == "n_averaged":
-            continue
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{key} is a {type(value).__name__}, expected tensors only")
-        if name in state_dict:
-            raise CheckpointError(f"{name} is there twice, once with another prefix; save one network alone")
-        if not value.dtype.is_floating_point:
-            raise CheckpointError(f"{key} is {value.dtype}; expected floating-point weights")
-        dtypes.add(str(value.dtype).removeprefix("torch."))
-        if value.is_sparse or value.device.type != "cpu":
-            raise CheckpointError(f"{key} is not a dense tensor with data; save the state dict again")
-        state_dict[name] = value.detach().to(torch.float32).contiguous()
-        unfit = int((~torch.isfinite(state_dict[name])).sum())
-        if unfit:
-            raise CheckpointError(
-                f"{key} holds {unfit} NaN or infinite values of {value.numel()}; the training has diverged, "
-                "take an earlier checkpoint"
-            )
-    return state_dict, "+".join(sorted(dtypes))
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -36,9 +36,11 @@ def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
     """The inverse of `NetworkSpec.as_dict`; manifests older than the families are AetherNet's.
 
     Raises:
-        CheckpointError: the family is unknown.
+        CheckpointError: the family is unknown, or it has no such network.
     """
-    family = FAMILIES.get(str(values.get("family", "aether")))
+    name = values.get("family", "aether")
+    family = FAMILIES.get(name) if isinstance(name, str) else None
     if family is None:
-        raise CheckpointError(f"network of family {values['family']!r}; known here: {', '.join(FAMILIES)}")
+        shown = ascii(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
+        raise CheckpointError(f"network of family {shown}; known here: {', '.join(FAMILIES)}")
     return family.spec_from_dict(values)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
+from onnx import ModelProto
 
-from aether_deploy.arrays import Array
-from aether_deploy.errors import RunnerError
+from aether_deploy.arrays import Array, Shape
+from aether_deploy.errors import AetherDeployError, RunnerError
+from aether_deploy.memory_limit import memory_limit
+from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.runners.memory_errors import memory_errors
+from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
 
 if TYPE_CHECKING:
-    from aether_deploy.network.family import NetworkSpec
+    pass
+
+_TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+_SPARE = 512 << 20
+# 8192x8192: as an image of floats 0.8 GB, and a network takes a hundred times as much.
+_MOST_PIXELS = 1 << 26
+_SPARE_OF_GPU = 8 << 30
+_BYTES_PER_THREAD = 16 << 20
+# small x2 takes 6 KB for each pixel of its input, large x8 about 50.
+_BYTES_PER_PIXEL = 128 << 10
 
 __all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
 
@@ -26,10 +42,10 @@ class OnnxRunner(Runner):
         path: the file.
         provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
         threads: of the CPU provider; by default ONNX Runtime's own choice, one per core.
-        model: a serialized graph made from the file, to run instead of it.
+        model: a graph made from the file, to run instead of it.
         optimized: file for the graph that ONNX Runtime really runs.
     Raises:
-        RunnerError: the file does not load, is not image to image, or the provider is missing.
+        RunnerError: the file does not load, is not image to image, or the provider is missing; see `read_onnx`.
     """
 
     def __init__(
@@ -38,14 +54,15 @@ class OnnxRunner(Runner):
         *,
         provider: str = "CPUExecutionProvider",
         threads: int | None = None,
-        model: bytes | None = None,
+        model: OnnxModel | None = None,
         optimized: Path | None = None,
     ) -> None:
         import onnxruntime as ort
 
         self._errors = onnxruntime_errors()
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        # What goes wrong is raised; ONNX Runtime would print it as well.
+        options.log_severity_level = 4
         # Memory patterns are for fixed shapes; without them small x2 takes 380 instead of 573 MB at 256x256, as fast.
         options.enable_mem_pattern = False
         # Waiting threads sleep: 1.1 to 1.4 times faster than spinning if anything else runs on these cores, such as our
@@ -55,28 +72,55 @@ class OnnxRunner(Runner):
             options.intra_op_num_threads = threads
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
-        try:
-            self._session = open_session(path if model is None else model, options, provider)
-        except self._errors as error:
-            reason = str(error).splitlines()[0]
-            raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
+        read = model or read_onnx(path)
+        with memory_limit(_allowance(read.proto, len(read.data), provider)):
+            try:
+                self._session = open_session(read.data, options, provider)
+            except self._errors as error:
+                raise RunnerError(
+                    f"{path}: ONNX Runtime cannot load it ({in_one_line(error)}); export it again"
+                ) from error
+            shape = self._read_ends(path)
+            self.metadata: dict[str, str] = {item.key: item.value for item in read.proto.metadata_props}
+            self.precision = self.metadata.get("aether_deploy.precision", "fp32")
+            if self.precision not in PRECISIONS:
+                raise RunnerError(
+                    f"{path}: precision {self.precision[:40]!a} in its metadata; known: {', '.join(PRECISIONS)}"
+                )
+            self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
+            self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
+            try:
+                self.spec = network_of(self.metadata)
+                self.scale = measured_scale(self.run, shape)
+            except AetherDeployError as error:
+                raise RunnerError(f"{path}: {error}") from error
+        if self.spec is not None and (self.spec.scale, self.spec.in_chans) != (self.scale, self.in_chans):
+            raise RunnerError(
+                f"{path}: x{self.scale} with {self.in_chans} channels, but its metadata says x{self.spec.scale} with "
+                f"{self.spec.in_chans}; export it again"
+            )
+
+    def _read_ends(self, path: Path) -> Shape:
+        """Reads the file's input and output; returns the smallest shape to try."""
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         images = [output for output in outputs if len(output.shape) == 4]
-        if len(inputs) != 1 or len(images) != 1 or len(inputs[0].shape) != 4:
+        if len(inputs) != 1 or len(images) != 1 or len(inputs[0].shape) != 4 or images[0] is not outputs[0]:
             raise RunnerError(f"{path}: {len(inputs)} inputs and {len(images)} outputs; expected one NCHW image each")
-        self._input = inputs[0].name
-        self._dtype = np.float16 if inputs[0].type == "tensor(float16)" else np.float32
-        shape = inputs[0].shape
-        self.in_chans = int(shape[1])
-        self.static = tuple(shape) if all(isinstance(dim, int) for dim in shape) else None
+        dims, kind = inputs[0].shape, inputs[0].type
+        if kind not in _TYPES:
+            raise RunnerError(f"{path}: its input is {kind}; expected {' or '.join(_TYPES)}")
+        n, c, h, w = (dim if isinstance(dim, int) else small for dim, small in zip(dims, (1, 0, 16, 16), strict=True))
+        if n * h * w > _MOST_PIXELS:
+            raise RunnerError(
+                f"{path}: its input is {dims}, more than {_MOST_PIXELS} pixels at once; export smaller ones"
+            )
+        if min(n, c, h, w) < 1:
+            raise RunnerError(f"{path}: its input is {dims}; expected (N, C, H, W), C a number; export it again")
+        self._input, self._dtype = inputs[0].name, _TYPES[kind]
+        self.in_chans = c
+        self.static = (n, c, h, w) if all(isinstance(dim, int) for dim in dims) else None
         self.smallest = self.static
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.precision = self.metadata.get("aether_deploy.precision", "fp32")
-        self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
-        self.spec = _spec_of(self.metadata)
-        self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
-        n, c, h, w = (dim if isinstance(dim, int) else small for dim, small in zip(shape, (1, 3, 16, 16), strict=True))
-        self.scale = measured_scale(self.run, (n, c, h, w))
+        return n, c, h, w
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; input and output are float32 whatever types the file has.
@@ -90,10 +134,10 @@ class OnnxRunner(Runner):
     def _outputs(self, lr: Array) -> list[Array]:
         """Every output of the graph, the image first."""
         try:
-            with memory_errors(lr.shape, *self._errors, MemoryError):
+            with memory_errors(lr.shape, *self._errors):
                 found: list[Array] = self._session.run(None, {self._input: lr.astype(self._dtype, copy=False)})
         except self._errors as error:
-            raise RunnerError(f"input {lr.shape} was refused: {str(error).splitlines()[0]}") from error
+            raise RunnerError(f"input {lr.shape} was refused: {in_one_line(error)}") from error
         return found
 
     def close(self) -> None:
@@ -101,12 +145,17 @@ class OnnxRunner(Runner):
         self._session = None
 
 
-def _spec_of(metadata: dict[str, str]) -> NetworkSpec | None:
-    """What an ONNX file says about its network; None if it is not one of ours."""
-    from aether_deploy.network.families import spec_from_dict
+def _allowance(model: ModelProto, size: int, provider: str) -> int:
+    """Bytes that opening a file of this size and running it once may take.
 
-    written = metadata.get("aether_deploy.network")
-    return spec_from_dict(json.loads(written)) if written else None
+    Anything more is a graph that makes large constants out of few bytes. What GPU libraries map is theirs.
+    """
+    dims = [dim.dim_value for value in model.graph.input[:1] for dim in value.type.tensor_type.shape.dim]
+    pixels = math.prod(dims[:1] + dims[2:]) if min(dims, default=0) > 0 else 0
+    # The CPU's own memory ends before such an allowance does; then ONNX Runtime says so.
+    image = min(pixels * _BYTES_PER_PIXEL, int(psutil.virtual_memory().available))
+    threads = (os.cpu_count() or 1) * _BYTES_PER_THREAD
+    return 8 * size + image + threads + (_SPARE if provider == "CPUExecutionProvider" else _SPARE_OF_GPU)
 
 
 def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
@@ -122,6 +171,7 @@ def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
     import onnxruntime as ort
 
     require_provider(provider)
+    ort.set_default_logger_severity(options.log_severity_level)
     if provider != "CPUExecutionProvider":
         # Finds the CUDA libraries from PyTorch's wheels.
         ort.preload_dlls()
@@ -141,8 +191,9 @@ def require_provider(provider: str) -> None:
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions, which share no base but Exception."""
+    """ONNX Runtime's exceptions, which share no base but Exception, and C++'s, which it lets through."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = vars(state).values()
-    return tuple(item for item in found if isinstance(item, type) and issubclass(item, Exception))
+    own = (item for item in found if isinstance(item, type) and issubclass(item, Exception))
+    return (*own, MemoryError, RuntimeError, ValueError)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 
 from aether_deploy.arrays import Array, Shape
+from aether_deploy.errors import RunnerError
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
@@ -63,5 +64,17 @@ class Runner(Protocol):
 
 
 def measured_scale(run: Callable[[Array], Array], shape: Shape) -> int:
-    """Output pixels for each input pixel along one side, measured on a black image of `shape`."""
-    return int(run(np.zeros(shape, np.float32)).shape[2] // shape[2])
+    """Output pixels for each input pixel along one side, measured on a black image of `shape`.
+
+    Raises:
+        RunnerError: what comes out is no image of the same channels, larger by a whole number, or memory ran out.
+    """
+    n, c, h, w = shape
+    try:
+        found = run(np.zeros(shape, np.float32)).shape
+    except (MemoryError, ValueError) as error:
+        raise RunnerError(f"an image of {shape} cannot be run ({error}); choose a smaller fixed shape") from error
+    scale = found[2] // h if len(found) == 4 else 0
+    if scale < 1 or found != (n, c, scale * h, scale * w):
+        raise RunnerError(f"its output for {shape} is {found}; expected N and C as they were, H and W times the scale")
+    return int(scale)

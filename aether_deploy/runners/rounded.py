@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
 from aether_deploy.arrays import Array, finite
 from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
-from aether_deploy.graphs.types import HALF_TYPES, declared_type, largest_finite
+from aether_deploy.graphs.types import HALF_TYPES, cast_type, declared_type, largest_finite
 from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 
 __all__ = ["RoundedRunner", "half_type_of", "load_graph"]
@@ -38,10 +38,10 @@ class RoundedRunner(OnnxRunner):
 
     def __init__(self, path: Path, *, threads: int | None = None, ranges: bool = False) -> None:
         graph = load_graph(path)
-        kind = half_type_of(graph)
-        # A file is judged by the type of its weights, whatever its metadata or a stray Cast says.
-        stored = {declared_type(value).name for value in graph.graph.initializers.values()}
         try:
+            kind = half_type_of(graph)
+            # A file is judged by the type of its weights, whatever its metadata or a stray Cast says.
+            stored = {declared_type(value).name for value in graph.graph.initializers.values()}
             rounded = RoundedResults(ranges=ranges)(graph)
             assert isinstance(rounded, Rounded)
         except (ExportError, ir.passes.InvariantError) as error:
@@ -51,7 +51,8 @@ class RoundedRunner(OnnxRunner):
         self.activations: dict[str, float] = {}
         with tempfile.TemporaryDirectory(prefix="aether-rounded-") as folder:
             optimized = Path(folder) / "optimized.onnx"
-            model = ir.to_proto(rounded.model).SerializeToString()
+            proto = ir.to_proto(rounded.model)
+            model = OnnxModel(proto, proto.SerializeToString())
             super().__init__(path, threads=threads, model=model, optimized=optimized)
             kept = sum(map(_narrows, ir.load(optimized).graph.all_nodes()))
         if kept != rounded.casts:
@@ -94,27 +95,23 @@ def load_graph(path: Path) -> ir.Model:
     """Reads an ONNX file.
 
     Raises:
-        RunnerError: the file cannot be read, or is not ONNX.
+        RunnerError: see `read_onnx`.
     """
     try:
-        return ir.load(path)
-    except (OSError, ValueError, RuntimeError, DecodeError) as error:
-        raise RunnerError(f"{path}: cannot be read as ONNX ({error}); check the path") from error
+        return ir.from_proto(read_onnx(path).proto)
+    except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+        raise RunnerError(f"{path}: cannot be read as ONNX ({in_one_line(error)}); export it again") from error
 
 
 def half_type_of(model: ir.Model) -> ir.DataType | None:
     """FLOAT16 or BFLOAT16 if anything is stored in it or rounded to it; None for a graph that is fp32 throughout."""
     graph = model.graph
     weights = [declared_type(value) for value in graph.initializers.values()]
-    casts = [_target(node) for node in graph.all_nodes() if node.op_type == "Cast"]
+    casts = [cast_type(node) for node in graph.all_nodes() if node.op_type == "Cast"]
     ends = [value.dtype for value in (*graph.inputs, *graph.outputs)]
     # Input and output come last: in a bf16 file they can be fp16.
     return next((kind for kind in (*weights, *casts, *ends) if kind in HALF_TYPES), None)
 
 
-def _target(node: ir.Node) -> ir.DataType:
-    return ir.DataType(node.attributes["to"].as_int())
-
-
 def _narrows(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and _target(node) in HALF_TYPES
+    return node.op_type == "Cast" and cast_type(node) in HALF_TYPES
