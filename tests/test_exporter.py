@@ -59,3 +59,29 @@ def test_a_size_among_the_weights_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     spec = read_spec(tiny(fused_init=True, scale=1).state_dict())
     with pytest.raises(ExportError, match="a size may be fixed in the graph"):
         export_onnx(_Reshaping().eval(), spec)
+
+
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_stays_one(signal: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's exporter catches it on its way, and raises an error of its own."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise signal
+        except BaseException as inner:  # as the exporter does
+            raise RuntimeError("Failed to export the model") from inner
+
+    monkeypatch.setattr("torch.onnx.export", interrupted)
+    network = tiny(fused_init=True)
+    with pytest.raises(signal):
+        export_onnx(network, read_spec(network.state_dict()))
+
+
+def test_another_error_of_the_exporter_stays_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("torch.onnx.export", fails)
+    network = tiny(fused_init=True)
+    with pytest.raises(RuntimeError, match="a bug"):
+        export_onnx(network, read_spec(network.state_dict()))

@@ -60,23 +60,36 @@ def export_onnx(
         raise ExportError(f"static shape {'x'.join(map(str, static))}; expected Nx{spec.in_chans}xHxW, all at least 1")
     family = family_of(spec)
     example = torch.zeros(static or (_EXAMPLE[0], spec.in_chans, *_EXAMPLE[1:]))
-    with torch.no_grad(), quiet_exporters():
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            opset_version=opset,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=None if static or family.operators else _free(),
-            verbose=False,
-        )
+    try:
+        with torch.no_grad(), quiet_exporters():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=None if static or family.operators else _free(),
+                verbose=False,
+            )
+    except Exception as error:
+        if interruption := _interruption(error):
+            raise interruption from None
+        raise
     if program is None:
         raise ExportError("torch.onnx.export gave no program")
     model = program.model
     _tidy(model, spec, static, metadata or {})
     _check(model, opset, family)
     return model
+
+
+def _interruption(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or SIGTERM behind an error: PyTorch's exporter turns both into errors of its own."""
+    cause: BaseException | None = error
+    while cause is not None and isinstance(cause, Exception):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _free() -> tuple[dict[int, torch.export.Dim], ...]:

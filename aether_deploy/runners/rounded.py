@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import onnx_ir as ir
 
 from aether_deploy.arrays import Array, finite
 from aether_deploy.errors import ExportError, RunnerError
+from aether_deploy.files import scratch
 from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
 from aether_deploy.graphs.types import HALF_TYPES, cast_type, declared_type, largest_finite
 from aether_deploy.precisions.table import PRECISIONS
@@ -49,8 +49,8 @@ class RoundedRunner(OnnxRunner):
         self._ranges = rounded.ranges
         self._limit = largest_finite(kind or ir.DataType.FLOAT)
         self.activations: dict[str, float] = {}
-        with tempfile.TemporaryDirectory(prefix="aether-rounded-") as folder:
-            optimized = Path(folder) / "optimized.onnx"
+        with scratch("rounded") as folder:
+            optimized = folder / "optimized.onnx"
             proto = ir.to_proto(rounded.model)
             model = OnnxModel(proto, proto.SerializeToString())
             super().__init__(path, threads=threads, model=model, optimized=optimized)
