@@ -4,35 +4,32 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
-from onnx import ModelProto
 
 from aether_deploy.arrays import Array, Shape
-from aether_deploy.errors import AetherDeployError, RunnerError
+from aether_deploy.errors import AetherDeployError, OutOfMemoryError, RunnerError
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 _SPARE = 512 << 20
 # 8192x8192: as an image of floats 0.8 GB, and a network takes a hundred times as much.
 _MOST_PIXELS = 1 << 26
-_SPARE_OF_GPU = 8 << 30
+_SPARE_OF_GPU = 16 << 30
 _BYTES_PER_THREAD = 16 << 20
 # small x2 takes 6 KB for each pixel of its input, large x8 about 50.
 _BYTES_PER_PIXEL = 128 << 10
-
-__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
 
 
 class OnnxRunner(Runner):
@@ -57,41 +54,24 @@ class OnnxRunner(Runner):
         model: OnnxModel | None = None,
         optimized: Path | None = None,
     ) -> None:
-        import onnxruntime as ort
-
         self._errors = onnxruntime_errors()
-        options = ort.SessionOptions()
-        # What goes wrong is raised; ONNX Runtime would print it as well.
-        options.log_severity_level = 4
-        # Memory patterns are for fixed shapes; without them small x2 takes 380 instead of 573 MB at 256x256, as fast.
-        options.enable_mem_pattern = False
-        # Waiting threads sleep: 1.1 to 1.4 times faster than spinning if anything else runs on these cores, such as our
-        # own reading and writing (benchmarks/README.md).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        if optimized is not None:
-            options.optimized_model_filepath = str(optimized)
         read = model or read_onnx(path)
-        with memory_limit(_allowance(read.proto, len(read.data), provider)):
+        self.metadata: dict[str, str] = {item.key: item.value for item in read.proto.metadata_props}
+        self.precision = _precision_of(self.metadata, path)
+        self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
+        self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
+        with memory_limit(_allowance(read, provider)):
             try:
-                self._session = open_session(read.data, options, provider)
+                self._session = open_session(read.data, _options(threads, optimized), provider)
             except self._errors as error:
-                raise RunnerError(
-                    f"{path}: ONNX Runtime cannot load it ({in_one_line(error)}); export it again"
-                ) from error
+                reason = in_one_line(error)
+                raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
             shape = self._read_ends(path)
-            self.metadata: dict[str, str] = {item.key: item.value for item in read.proto.metadata_props}
-            self.precision = self.metadata.get("aether_deploy.precision", "fp32")
-            if self.precision not in PRECISIONS:
-                raise RunnerError(
-                    f"{path}: precision {self.precision[:40]!a} in its metadata; known: {', '.join(PRECISIONS)}"
-                )
-            self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
-            self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
             try:
                 self.spec = network_of(self.metadata)
                 self.scale = measured_scale(self.run, shape)
+            except OutOfMemoryError as error:
+                raise RunnerError(f"{path}: asks for more memory than any network at {shape}; save it anew") from error
             except AetherDeployError as error:
                 raise RunnerError(f"{path}: {error}") from error
         if self.spec is not None and (self.spec.scale, self.spec.in_chans) != (self.scale, self.in_chans):
@@ -111,9 +91,7 @@ class OnnxRunner(Runner):
             raise RunnerError(f"{path}: its input is {kind}; expected {' or '.join(_TYPES)}")
         n, c, h, w = (dim if isinstance(dim, int) else small for dim, small in zip(dims, (1, 0, 16, 16), strict=True))
         if n * h * w > _MOST_PIXELS:
-            raise RunnerError(
-                f"{path}: its input is {dims}, more than {_MOST_PIXELS} pixels at once; export smaller ones"
-            )
+            raise RunnerError(f"{path}: its input is {dims}, expected at most {_MOST_PIXELS} pixels; export it smaller")
         if min(n, c, h, w) < 1:
             raise RunnerError(f"{path}: its input is {dims}; expected (N, C, H, W), C a number; export it again")
         self._input, self._dtype = inputs[0].name, _TYPES[kind]
@@ -145,17 +123,43 @@ class OnnxRunner(Runner):
         self._session = None
 
 
-def _allowance(model: ModelProto, size: int, provider: str) -> int:
-    """Bytes that opening a file of this size and running it once may take.
+def _options(threads: int | None, optimized: Path | None) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    # What goes wrong is raised; ONNX Runtime would print it as well.
+    options.log_severity_level = 4
+    # Memory patterns are for fixed shapes; without them small x2 takes 380 instead of 573 MB at 256x256, as fast.
+    options.enable_mem_pattern = False
+    # Waiting threads sleep: 1.1 to 1.4 times faster than spinning if anything else runs on these cores, such as our
+    # own reading and writing (benchmarks/README.md).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    return options
+
+
+def _precision_of(metadata: Mapping[str, str], path: Path) -> str:
+    precision = metadata.get("aether_deploy.precision", "fp32")
+    if precision not in PRECISIONS:
+        raise RunnerError(f"{path}: precision {precision[:40]!a} in its metadata; known: {', '.join(PRECISIONS)}")
+    return precision
+
+
+def _allowance(model: OnnxModel, provider: str) -> int:
+    """Bytes that opening a file and running it once may take.
 
     Anything more is a graph that makes large constants out of few bytes. What GPU libraries map is theirs.
     """
-    dims = [dim.dim_value for value in model.graph.input[:1] for dim in value.type.tensor_type.shape.dim]
+    ends = model.proto.graph.input[:1]
+    dims = [dim.dim_value for value in ends for dim in value.type.tensor_type.shape.dim]
     pixels = math.prod(dims[:1] + dims[2:]) if min(dims, default=0) > 0 else 0
-    # The CPU's own memory ends before such an allowance does; then ONNX Runtime says so.
-    image = min(pixels * _BYTES_PER_PIXEL, int(psutil.virtual_memory().available))
+    # With all the memory that there is, ONNX Runtime still says so when it ends; the system would kill the process.
+    image = min(pixels * _BYTES_PER_PIXEL, int(psutil.virtual_memory().available)) if pixels <= _MOST_PIXELS else 0
     threads = (os.cpu_count() or 1) * _BYTES_PER_THREAD
-    return 8 * size + image + threads + (_SPARE if provider == "CPUExecutionProvider" else _SPARE_OF_GPU)
+    return 8 * len(model.data) + image + threads + (_SPARE if provider == "CPUExecutionProvider" else _SPARE_OF_GPU)
 
 
 def open_session(model: Path | bytes, options: Any, provider: str) -> Any:

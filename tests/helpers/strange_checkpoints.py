@@ -16,7 +16,7 @@ from safetensors.torch import save
 from tests.helpers.networks import tiny
 from tests.helpers.strange_bytes import INTEGERS, TEXTS, VALUES, changed_bytes
 
-__all__ = ["strange_checkpoint", "zip_of"]
+__all__ = ["strange_checkpoint", "whole", "zip_of"]
 
 _GLOBALS = (
     b"collections\nOrderedDict",
@@ -45,8 +45,8 @@ _MORE = (b"s", b"u", b"a", b"e", b"Q", b".", b"0", b"2", b"\x94", b"\x93", b"\x8
 
 
 @functools.cache
-def _whole() -> dict[str, bytes]:
-    """The smallest network in each format."""
+def whole() -> dict[str, bytes]:
+    """The smallest network in each format: zip, its pickle alone, legacy and safetensors."""
     weights = tiny(embed_dim=4, depths=(1,), lk_kernel=3, sk_kernel=1, scale=1).state_dict()
     found = {"safetensors": save(weights)}
     for name, options in (("zip", {}), ("legacy", {"_use_new_zipfile_serialization": False})):
@@ -61,7 +61,7 @@ def _whole() -> dict[str, bytes]:
 def zip_of(pickled: bytes) -> bytes:
     """A zip as torch writes it, with the weights of the smallest network and another pickle; every CRC is right."""
     file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(_whole()["zip"])) as old, zipfile.ZipFile(file, "w") as new:
+    with zipfile.ZipFile(io.BytesIO(whole()["zip"])) as old, zipfile.ZipFile(file, "w") as new:
         for entry in old.infolist():
             new.writestr(entry.filename, pickled if entry.filename.endswith("data.pkl") else old.read(entry))
     return file.getvalue()
@@ -78,11 +78,11 @@ def strange_checkpoint(random: Random) -> tuple[bytes, str]:
 
 
 def _raw_zip(random: Random) -> bytes:
-    return changed_bytes(_whole()["zip"], random)
+    return changed_bytes(whole()["zip"], random)
 
 
 def _pickle(random: Random) -> bytes:
-    pickled = _whole()["pickle"]
+    pickled = whole()["pickle"]
     if random.random() < 0.5:
         return zip_of(changed_bytes(pickled, random))
     # Where an opcode begins, another program.
@@ -126,19 +126,19 @@ def _opcode(random: Random) -> bytes:
 
 def _directory(random: Random) -> bytes:
     """Changes only what the zip says about its entries."""
-    whole = _whole()["zip"]
-    heads = [at for at in range(len(whole) - 4) if whole[at : at + 4] in (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6")]
+    data = whole()["zip"]
+    heads = [at for at in range(len(data) - 4) if data[at : at + 4] in (b"PK\1\2", b"PK\3\4", b"PK\5\6", b"PK\6\6")]
     at = random.choice(heads)
-    return whole[:at] + changed_bytes(whole[at : at + 60], random) + whole[at + 60 :]
+    return data[:at] + changed_bytes(data[at : at + 60], random) + data[at + 60 :]
 
 
 def _legacy(random: Random) -> bytes:
-    whole = _whole()["legacy"]
+    data = whole()["legacy"]
     if random.random() < 0.3:
-        return changed_bytes(whole, random)
+        return changed_bytes(data, random)
     # The five pickles are in front.
-    end = whole.index(b"layers.0.0.ffn.fc1_gate.weight") + random.randrange(-400, 400)
-    return changed_bytes(whole[:end], random) + whole[end:]
+    end = data.index(b"layers.0.0.ffn.fc1_gate.weight") + random.randrange(-400, 400)
+    return changed_bytes(data[:end], random) + data[end:]
 
 
 def _weights(random: Random) -> bytes:
@@ -177,11 +177,11 @@ def _tensor(random: Random, like: torch.Tensor) -> torch.Tensor:
 
 
 def _safetensors(random: Random) -> bytes:
-    whole = _whole()["safetensors"]
+    data = whole()["safetensors"]
     if random.random() < 0.3:
-        return changed_bytes(whole, random)
-    size = int.from_bytes(whole[:8], "little")
-    header = json.loads(whole[8 : 8 + size])
+        return changed_bytes(data, random)
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
     name = random.choice(list(header))
     match random.randrange(5):
         case 0:
@@ -196,4 +196,4 @@ def _safetensors(random: Random) -> bytes:
             header[name]["data_offsets"] = [random.choice(INTEGERS), random.choice(INTEGERS)]
     text = json.dumps(header).encode()
     said = random.choice((len(text), len(text), len(text), random.choice(INTEGERS) % 2**64))
-    return said.to_bytes(8, "little") + text + whole[8 + size :]
+    return said.to_bytes(8, "little") + text + data[8 + size :]
