@@ -12,6 +12,7 @@ import pytest
 
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs.half_precision import Conversion, HalfPrecision
+from aether_deploy.graphs.half_weights import WeightLoss, round_weights
 from aether_deploy.graphs.types import tensor_types
 from aether_deploy.network.family import Roles
 from aether_deploy.precisions.choices import IO, POLICIES
@@ -146,6 +147,32 @@ class TestWeightLoss:
 
     def test_bf16_has_the_range(self, model: ir.Model) -> None:
         assert to_half(with_weight(model, self.NAME, self._large), "bf16").weights.overflow == 0
+
+    def test_every_figure(self) -> None:
+        """Two weights in half, one only an island reads; values that vanish, overflow, and are zero already."""
+        names = {"a": [1e-9, 0.0, 0.25], "b": [7e4, -8e4, 0.5, 0.5], "island": [9e9]}
+        weights = [
+            ir.Value(name=name, const_value=ir.Tensor(np.asarray(values, np.float32), name=name))
+            for name, values in names.items()
+        ]
+        nodes = [ir.Node("", "Neg", [weight], name=str(weight.name)) for weight in weights]
+        graph = ir.Graph([], [], nodes=nodes, initializers=weights, opset_imports={"": 20})
+        types = {node: ir.DataType.FLOAT if node.name == "island" else ir.DataType.FLOAT16 for node in nodes}
+        loss = round_weights(graph, types, ir.DataType.FLOAT16)
+        assert loss == WeightLoss(rounded=7, overflow=2, underflow=1, largest=80000.0, worst="b")
+        kept = [value.const_value for value in graph.initializers.values() if value.const_value]
+        assert {tensor.name: (tensor.dtype.name, tensor.name) for tensor in kept} == {
+            "a": ("FLOAT16", "a"),
+            "b": ("FLOAT16", "b"),
+            "island": ("FLOAT", "island"),
+        }
+
+    def test_small_weights_alone(self) -> None:
+        weight = ir.Value(name="a", const_value=ir.Tensor(np.asarray([0.5, -0.25], np.float32), name="a"))
+        node = ir.Node("", "Neg", [weight])
+        graph = ir.Graph([], [], nodes=[node], initializers=[weight], opset_imports={"": 20})
+        loss = round_weights(graph, {node: ir.DataType.FLOAT16}, ir.DataType.FLOAT16)
+        assert loss == WeightLoss(rounded=2, overflow=0, underflow=0, largest=0.5, worst="a")
 
     def test_underflow_is_counted(self, model: ir.Model) -> None:
         conversion = to_half(with_weight(model, self.NAME, self._small), "fp16")
@@ -291,6 +318,13 @@ def _one_operator_less(half: ir.Graph, _exact: ir.Graph) -> None:
     half.remove(node, safe=True)
 
 
+def _another_end(graph: ir.Graph, _: ir.Graph) -> None:
+    """What is given out is a value from the beginning."""
+    end = next(value for node in graph for value in node.outputs if str(value.name).startswith("sub"))
+    end.type = graph.outputs[0].type
+    graph.outputs[0] = end
+
+
 def _another_input(half: ir.Graph, _exact: ir.Graph) -> None:
     *_, residual, _mean = (node for node in half if node.op_type == "Add")
     residual.replace_input_with(1, residual.inputs[0])
@@ -325,6 +359,7 @@ class TestOnlyRounded:
             (_one_operator_less, r"^the half-precision graph has \d+ operators, the fp32 one \d+$"),
             (_another_input, r"^Add \S+ is not the fp32 graph's Add \S+$"),
             (_rounded_twice, r"\b(there|back)\b"),
+            (_another_end, "^the half-precision graph ends in sub, the fp32 one in "),
         ],
     )
     def test_a_conversion_that_does_more(
