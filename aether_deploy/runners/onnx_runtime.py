@@ -72,7 +72,7 @@ class OnnxRunner(Runner):
                 self.scale = measured_scale(self.run, shape)
             except OutOfMemoryError as error:
                 raise RunnerError(
-                    f"{path}: needs too much memory for {shape}, no network does; export it again"
+                    f"{path}: needs too much memory for {shape}; export it again"
                 ) from error
             except AetherDeployError as error:
                 raise RunnerError(f"{path}: {error}") from error
