@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from aether_deploy.errors import ExportError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.types import HALF_TYPES, tensor_types
 
@@ -128,6 +129,8 @@ class _Rounding:
         x, scale, *bias = node.inputs
         label, op_type = _label(node), node.op_type
         axis = node.attributes.get_int("axis", -1)
+        if not -4 <= axis < 4:
+            raise ExportError(f"{node.outputs[0].name} is normed from axis {axis}; an image's tensors have four")
         epsilon = self._constant(np.array(node.attributes.get_float("epsilon", 1e-5), np.float32))
 
         def step(op: str, *inputs: ir.Value | None, **attributes: int) -> ir.Value:

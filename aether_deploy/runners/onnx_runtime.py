@@ -71,7 +71,7 @@ class OnnxRunner(Runner):
                 self.spec = network_of(self.metadata)
                 self.scale = measured_scale(self.run, shape)
             except OutOfMemoryError as error:
-                raise RunnerError(f"{path}: asks for more memory than any network at {shape}; save it anew") from error
+                raise RunnerError(f"{path}: needs too much memory for {shape}; export it again") from error
             except AetherDeployError as error:
                 raise RunnerError(f"{path}: {error}") from error
         if self.spec is not None and (self.spec.scale, self.spec.in_chans) != (self.scale, self.in_chans):
