@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,12 @@ def test_a_fixed_shape_comes_back_from_the_manifest(model: Path) -> None:
     manifest = read_manifest(model)
     assert manifest is not None
     assert manifest.variant.static == (1, 3, 16, 24)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """It has no end, so hashing it would not have one either."""
+    os.mkfifo(tmp_path / "x.onnx")
+    assert "no regular file" in error_line(call("inspect", tmp_path / "x.onnx"))
 
 
 def test_a_manifest_is_never_read_half_written(model: Path) -> None:

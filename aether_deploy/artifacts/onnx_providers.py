@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from aether_deploy.artifacts.formats import Finding
-from aether_deploy.runners.onnx_runtime import onnxruntime_errors
+from aether_deploy.runners.onnx_runtime import onnxruntime_errors, preload_libraries
 
 __all__ = ["examine_providers"]
 
@@ -25,8 +25,7 @@ def examine_providers() -> list[Finding]:
     import onnxruntime as ort
 
     logger.info("ONNX Runtime")
-    if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()
+    preload_libraries()
     available = ort.get_available_providers()
     # Azure's calls a web service; CUDA's is the one that most people look for.
     wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])

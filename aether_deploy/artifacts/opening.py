@@ -62,6 +62,8 @@ def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFil
         raise RunnerError(f"{path}: no runner for {path.suffix or 'this'}; expected one of {known}")
     # A link is judged by the file behind it, wherever it is; a manifest may also have been linked beside it.
     found = read_manifest(path.resolve()) or read_manifest(path)
+    if path.exists() and not path.is_file():
+        raise RunnerError(f"{path}: no regular file; give a file on a disk")  # a pipe or a device may have no end
     try:
         sha256 = sha256_of(path)
     except OSError as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
 
-__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "require_provider"]
+__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "preload_libraries", "require_provider"]
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -177,12 +179,19 @@ def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
     require_provider(provider)
     ort.set_default_logger_severity(options.log_severity_level)
     if provider != "CPUExecutionProvider":
-        # Finds the CUDA libraries from PyTorch's wheels.
-        ort.preload_dlls()
+        preload_libraries()
     session = ort.InferenceSession(model, options, providers=[provider])
     if session.get_providers()[0] != provider:
         raise RunnerError(f"{provider} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
     return session
+
+
+def preload_libraries() -> None:
+    """Finds the CUDA libraries in PyTorch's wheels; what ONNX Runtime prints about it does not belong on stdout."""
+    import onnxruntime as ort
+
+    with contextlib.redirect_stdout(sys.stderr):
+        ort.preload_dlls()
 
 
 def require_provider(provider: str) -> None:
