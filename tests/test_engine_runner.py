@@ -26,6 +26,7 @@ from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, fake_path
+from tests.helpers.manifests import PARITY, SOURCE
 from tests.helpers.networks import calm
 
 pytestmark = pytest.mark.slow
@@ -45,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = build_engine(engine.with_suffix(".onnx"), engine, request)
     manifest.Manifest(
         artifact=manifest.describe_artifact(engine, "engine"),
-        source={"file": "2x_Calm.pth"},
+        source=SOURCE,
         network=spec.as_dict(),
         parity=None,
         variant=Variant(),
@@ -53,12 +54,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
             flavour="tensorrt-rtx",
             version=result.version,
             compute_capabilities=["sm86"],
-            profiles=[profile.as_dict() for profile in request.profiles],
+            profiles=[{**profile.as_dict(), "activation_bytes": {}} for profile in request.profiles],
             workspace=None,
             build_seconds=result.seconds,
             network=result.network,
             header=result.header.as_dict(),
-            onnx=manifest.describe_artifact(engine.with_suffix(".onnx"), "onnx"),
+            onnx={**manifest.describe_artifact(engine.with_suffix(".onnx"), "onnx"), "parity": PARITY},
         ),
     ).write(engine)
     return engine

@@ -13,18 +13,9 @@ from aether_deploy.errors import ManifestError
 from aether_deploy.network.aether import read_spec
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import EngineRecord, Manifest, manifest_path, read_manifest, require_match
+from tests.helpers.manifests import PARITY, SHA256, SOURCE
 from tests.helpers.networks import tiny
 
-SHA256 = "0123456789abcdef" * 4
-FIGURES = {"max_abs": 1e-6, "mean_abs": 1e-7, "psnr": None, "max_level": 0, "levels_share": 0.0, "nan": 0, "inf": 0}
-PARITY = {
-    "gate": "fp16",
-    "passed": True,
-    "tolerance": {"max_abs": 0.002, "mean_abs": 0.0003, "min_psnr": 70, "drawn": 2, "relative": False},
-    "worst": "noise",
-    "figures": FIGURES,
-    "cases": [{"case": "noise", "failure": "", **FIGURES}],
-}
 ISLANDS = {"asked": "tail", "policy": "tail", "ops": {"Conv": 1}, "casts": 3, "measured": []}
 ARTIFACT = {"file": "a.onnx", "sha256": SHA256, "bytes": 5, "kind": "onnx"}
 FIXED = {"input": [2, 3, 16, 24], "output": [2, 3, 32, 48]}
@@ -44,9 +35,8 @@ ENGINE = EngineRecord(
 
 def manifest(**changes: Any) -> Manifest:
     spec = read_spec(tiny(fused_init=True).state_dict())
-    source = {"file": "a.pth", "sha256": SHA256, "param_key": "params", "form": "unfused"}
     whole = Manifest(
-        dict(ARTIFACT), source, spec.as_dict(), dict(PARITY), Variant(), created="2026-01-01T00:00:00+00:00"
+        dict(ARTIFACT), SOURCE, spec.as_dict(), dict(PARITY), Variant(), created="2026-01-01T00:00:00+00:00"
     )
     return dataclasses.replace(whole, **changes)
 
