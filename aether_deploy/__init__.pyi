@@ -11,6 +11,8 @@ from .artifacts.opening import open_artifact as open_artifact
 from .artifacts.opening import open_runner as open_runner
 from .artifacts.pipeline import export_model as export_model
 from .artifacts.pipeline import plan_export as plan_export
+from .artifacts.verification import FileCheck as FileCheck
+from .artifacts.verification import verify_files as verify_files
 from .engines.plan import EngineOptions as EngineOptions
 from .errors import AetherDeployError as AetherDeployError
 from .errors import CheckpointError as CheckpointError
@@ -35,6 +37,7 @@ from .precisions.variant import variants as variants
 from .proof.comparison import Comparison as Comparison
 from .proof.manifest import Manifest as Manifest
 from .proof.manifest import read_manifest as read_manifest
+from .proof.reference import Trained as Trained
 from .proof.verdict import ParityError as ParityError
 from .proof.verdict import ParityReport as ParityReport
 from .runners.protocol import Runner as Runner

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["printable"]
+__all__ = ["in_one_line", "printable"]
+
+# Characters of a library's message; some quote what they could not read.
+_LONGEST = 300
 
 
 def printable(text: object, *, longest: int | None = None) -> str:
@@ -21,3 +24,9 @@ def printable(text: object, *, longest: int | None = None) -> str:
     if shown.isprintable():
         return shown
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in shown)
+
+
+def in_one_line(error: BaseException) -> str:
+    """The first line of what a library says of a file, made safe; its type if it says nothing."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return printable(line.strip(), longest=_LONGEST)

@@ -23,6 +23,7 @@ from safetensors.torch import load
 from aether_deploy.errors import CheckpointError
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.network.pickle_scan import MOST_TENSORS, refusal, require_tensors_only
+from aether_deploy.text import in_one_line
 
 __all__ = ["read_contents"]
 
@@ -77,7 +78,7 @@ def _read(file: IO[bytes], magic: bytes, size: int, *, safetensors: bool) -> Any
     except CheckpointError:
         raise
     except SafetensorError as error:
-        raise CheckpointError(f"no whole safetensors file ({_line(error)}); copy it again") from error
+        raise CheckpointError(f"no whole safetensors file ({in_one_line(error)}); copy it again") from error
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
         what = f"it holds {named[1]}" if named else "its pickle cannot be read"
@@ -110,9 +111,3 @@ def _require_whole_zip(file: IO[bytes], size: int) -> None:
             # torch looks it up without regard to case.
             if entry.filename.lower().endswith("data.pkl"):
                 require_tensors_only(io.BytesIO(archive.read(entry)))
-
-
-def _line(error: Exception) -> str:
-    """The first line of what a library says, if it is fit to be shown."""
-    line = (str(error).splitlines() or [""])[0][:200]
-    return line if line.isprintable() else ascii(line)

@@ -6,7 +6,7 @@ sizes, quality                  resized, mirrored; PSNR and SSIM
 tiling, edge_reach, upscaling   any size with bounded memory
 batch_run, folder_record        folders
 video, video_colour             videos
-video_survey, damage            what is wrong with a file, said before anything is upscaled
+video_survey                    what is wrong with a video, said before anything is upscaled
 parts_folder, video_parts       what a killed run has finished
 overlapped                      reading, inference and writing at once
 """

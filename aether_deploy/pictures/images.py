@@ -18,9 +18,9 @@ from PIL import Image, ImageCms
 
 from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.errors import ImageError
-from aether_deploy.pictures.damage import in_words
 from aether_deploy.pictures.deep_images import check_claim, read_deep, upright, write_deep
 from aether_deploy.pictures.metadata import Dpi, dpi_of, exif_of, without_folders
+from aether_deploy.text import in_one_line
 
 __all__ = [
     "SUFFIXES",
@@ -117,7 +117,7 @@ def read_picture(path: Path) -> Picture:
         raise
     # Decoders raise whatever a damaged file makes them stumble over, MemoryError too.
     except Exception as error:
-        raise ImageError(f"{path}: cannot be read as a picture ({in_words(error)}); check the file") from error
+        raise ImageError(f"{path}: cannot be read as a picture ({in_one_line(error)}); check the file") from error
 
 
 def _read(path: Path) -> Picture:
@@ -176,7 +176,7 @@ def write_picture(path: Path, picture: Picture) -> None:
     # All but the first two: Pillow's, for metadata of the source that it reads but cannot write.
     except (OSError, ValueError, TypeError, RuntimeError, ArithmeticError, struct.error) as error:
         raise ImageError(
-            f"{path}: cannot be written ({in_words(error)}); check the folder and the space left"
+            f"{path}: cannot be written ({in_one_line(error)}); check the folder and the space left"
         ) from error
 
 
@@ -228,7 +228,9 @@ def _plain(image: Image.Image, icc: bytes | None, path: Path) -> tuple[Image.Ima
             source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
         except (ImageCms.PyCMSError, OSError) as error:
-            logger.warning("%s: its colour profile is not for CMYK (%s); converted without it", path, in_words(error))
+            logger.warning(
+                "%s: its colour profile is not for CMYK (%s); converted without it", path, in_one_line(error)
+            )
             converted = None
         if converted is not None:
             return converted, None

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from aether_deploy.pictures.damage import in_words
+from aether_deploy.text import in_one_line
 
 __all__ = ["Dpi", "dpi_of", "exif_of", "exif_of_tiff", "texts_of", "without_folders"]
 
@@ -67,7 +67,7 @@ def _guarded(load: Callable[[], Image.Exif], what: object) -> tuple[int, bytes |
         exif = load()
         return exif.get(ExifTags.Base.Orientation, 1), _carried(exif)
     except _DAMAGED as error:
-        logger.warning("%s: its EXIF data is damaged (%s) and left out", what, in_words(error))
+        logger.warning("%s: its EXIF data is damaged (%s) and left out", what, in_one_line(error))
         return 1, None
 
 

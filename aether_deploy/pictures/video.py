@@ -20,13 +20,13 @@ import numpy as np
 from aether_deploy.errors import ImageError
 from aether_deploy.files import replacing
 from aether_deploy.pictures.batch_run import Pace, require_no_folder
-from aether_deploy.pictures.damage import in_words
 from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.overlapped import Share, overlapped
 from aether_deploy.pictures.parts_folder import parts_folder
 from aether_deploy.pictures.video_colour import Colour, pixel_format, to_rgb
 from aether_deploy.pictures.video_parts import Encoding, Frame, PartWriter, finished_parts, join
 from aether_deploy.pictures.video_survey import Survey, decoded, fraction, survey
+from aether_deploy.text import in_one_line
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -120,7 +120,7 @@ def upscale_video(
         return _upscale(upscaler, _checked(source, options), source, target, options, model)
     except (av.FFmpegError, ValueError) as error:
         raise ImageError(
-            f"{source} -> {target}: {in_words(error)}; check the file, or choose .mkv, which holds nearly every codec"
+            f"{source} -> {target}: {in_one_line(error)}; check the file, or choose .mkv, which holds most codecs"
         ) from error
 
 

@@ -18,8 +18,8 @@ import av
 import av.logging
 
 from aether_deploy.errors import ImageError
-from aether_deploy.pictures.damage import in_words
 from aether_deploy.pictures.deep_images import check_size
+from aether_deploy.text import in_one_line
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -197,7 +197,7 @@ def _demuxed(container: InputContainer, lost: Callable[[], None], *streams: int)
     try:
         yield from container.demux(*streams)
     except av.FFmpegError as error:
-        logger.debug("the container ends early: %s", in_words(error))
+        logger.debug("the container ends early: %s", in_one_line(error))
         lost()
         yield None
 
@@ -208,7 +208,7 @@ def _frames(stream: Any, packet: Packet[Any] | None, lost: Callable[[], None]) -
     except av.EOFError:
         return
     except av.FFmpegError as error:
-        logger.debug("a packet cannot be decoded: %s", in_words(error))
+        logger.debug("a packet cannot be decoded: %s", in_one_line(error))
         lost()
 
 

@@ -21,11 +21,12 @@ from google.protobuf.message import DecodeError, Message
 from aether_deploy.errors import CheckpointError, RunnerError
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.network.families import spec_from_dict
+from aether_deploy.text import in_one_line
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
 
-__all__ = ["OnnxModel", "in_one_line", "network_of", "read_onnx"]
+__all__ = ["OnnxModel", "network_of", "read_onnx"]
 
 # The limit of protobuf itself.
 _LARGEST = (2 << 30) - 1
@@ -36,7 +37,6 @@ _MOST_MESSAGES = 500_000
 # Free text; everything else is a name.
 _TEXTS = frozenset({"doc_string", "value"})
 _LONGEST_NAME = 1000
-_LONGEST_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,6 @@ def read_onnx(path: Path) -> OnnxModel:
         raise RunnerError(f"{path}: cannot be read as ONNX ({error.strerror}); check the path") from error
     except (DecodeError, MemoryError, ValueError, onnx.checker.ValidationError) as error:
         raise RunnerError(f"{path}: cannot be read as ONNX ({in_one_line(error)}); export it again") from error
-
-
-def in_one_line(error: Exception) -> str:
-    """The first line of what a library says, if it is fit to be shown; without one, the error's type."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:_LONGEST_LINE]
-    return line if line.isprintable() else ascii(line)
 
 
 def network_of(metadata: Mapping[str, str]) -> NetworkSpec | None:

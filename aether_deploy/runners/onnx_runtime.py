@@ -18,8 +18,9 @@ from aether_deploy.errors import AetherDeployError, OutOfMemoryError, RunnerErro
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.runners.memory_errors import memory_errors
-from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, network_of, read_onnx
+from aether_deploy.runners.onnx_reading import OnnxModel, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
+from aether_deploy.text import in_one_line
 
 __all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "preload_libraries", "require_provider"]
 

@@ -14,8 +14,9 @@ from aether_deploy.files import scratch
 from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
 from aether_deploy.graphs.types import HALF_TYPES, cast_type, declared_type, largest_finite
 from aether_deploy.precisions.table import PRECISIONS
-from aether_deploy.runners.onnx_reading import OnnxModel, in_one_line, read_onnx
+from aether_deploy.runners.onnx_reading import OnnxModel, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
+from aether_deploy.text import in_one_line
 
 __all__ = ["RoundedRunner", "half_type_of", "load_graph"]
 
