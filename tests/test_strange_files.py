@@ -90,7 +90,7 @@ def test_onnx(tmp_path: Path, call: Call) -> None:
 
 
 def test_engines(tmp_path: Path, call: Call) -> None:
-    @settings(max_examples=inputs(40))
+    @settings(max_examples=inputs(20))
     @given(_RANDOM)
     def check(random: Random) -> None:
         data = strange_engine(random)

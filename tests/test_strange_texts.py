@@ -126,7 +126,7 @@ class TestManifests:
         assert require_answer(lambda: call("report", model, "--overwrite"), model.parent).code == 0
 
     @pytest.mark.parametrize("kind", ["onnx", "engine"])
-    @settings(max_examples=inputs(150))
+    @settings(max_examples=inputs(100))
     @given(st.data())
     def test_changed(self, kind: str, made: Any, call: Call, data: st.DataObject) -> None:
         made[kind].write(data.draw(changed(made[kind].values)))
@@ -176,7 +176,7 @@ def toml_of(values: dict[str, Any]) -> str | None:
 
 
 class TestConfigs:
-    @settings(max_examples=inputs(150))
+    @settings(max_examples=inputs(100))
     @given(st.dictionaries(st.one_of(st.sampled_from(OPTIONS), st.text(max_size=5)), VALUES, max_size=3))
     def test_of_export(
         self, tmp_path_factory: pytest.TempPathFactory, made: Any, call: Call, values: dict[str, Any]
@@ -190,7 +190,7 @@ class TestConfigs:
         checkpoint = made["onnx"].path.with_name("2x_T.pth")
         require_answer(lambda: call("export", checkpoint, "--dry-run", "--config", folder / "c.toml"), folder)
 
-    @settings(max_examples=inputs(150))
+    @settings(max_examples=inputs(100))
     @given(st.data())
     def test_of_neosr(
         self, tmp_path_factory: pytest.TempPathFactory, made: Any, call: Call, data: st.DataObject
