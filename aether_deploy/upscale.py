@@ -37,7 +37,7 @@ class _AutoOr(click.ParamType[int | str]):
         text = str(value)
         if text in self._words:
             return text
-        if not text.isdecimal() or int(text) < self._least:
+        if not text.isdecimal() or len(text) > 9 or int(text) < self._least:
             self.fail(f"{text!r}; expected {', '.join(self._words)} or a number of at least {self._least}", param, ctx)
         return int(text)
 

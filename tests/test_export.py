@@ -206,6 +206,8 @@ class TestConfig:
             "json = 1",
             "static = 'axb'",
             "workspace = -1",
+            f"workspace = '{'9' * 400}'",
+            f"static = '1x3x{'9' * 5000}x8'",
         ],
     )
     def test_a_wrong_value_is_one_line(

@@ -61,13 +61,13 @@ def changed(draw: st.DrawFn, document: dict[str, Any]) -> Any:
             holder = holder[key]
         how = draw(st.sampled_from(["replace", "replace", "remove", "add"]))
         if how == "replace":
-            holder[last] = draw(VALUES)
+            holder[last] = copy.deepcopy(draw(VALUES))
         elif how == "remove":
             del holder[last]
         elif isinstance(holder, dict):
-            holder[draw(st.text(max_size=5))] = draw(VALUES)
+            holder[draw(st.text(max_size=5))] = copy.deepcopy(draw(VALUES))
         else:
-            holder.append(draw(VALUES))
+            holder.append(copy.deepcopy(draw(VALUES)))
     return document
 
 

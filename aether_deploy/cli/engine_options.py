@@ -26,7 +26,7 @@ class SizeType(click.ParamType[int]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Fails as a usage error unless it is a number, with or without K, M or G, of at least 1 byte."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([KMG]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
         size = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
         if size < 1:
             self.fail(f"{value!r}; expected a size as in 4GiB, 512MiB or 1073741824", param, ctx)

@@ -76,7 +76,8 @@ class ShapeType(click.ParamType["Shape"]):
         if isinstance(value, tuple):
             return value
         parts = str(value).lower().split("x")
-        if len(parts) != 4 or not all(part.isdecimal() and int(part) >= 1 for part in parts):
+        # No more digits than a tensor's side has: Python refuses to read thousands of them.
+        if len(parts) != 4 or not all(part.isdecimal() and len(part) < 10 and int(part) >= 1 for part in parts):
             self.fail(f"{value!r}; expected four whole numbers of at least 1, as in 1x3x256x256", param, ctx)
         n, c, h, w = (int(part) for part in parts)
         return n, c, h, w
