@@ -206,6 +206,7 @@ class TestConfig:
             "json = 1",
             "static = 'axb'",
             "workspace = -1",
+            'images = "\\u0000"',
             f"workspace = '{'9' * 400}'",
             f"static = '1x3x{'9' * 5000}x8'",
         ],

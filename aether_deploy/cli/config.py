@@ -84,6 +84,7 @@ def _as_typed(what: str, value: Any, option: click.Option) -> Any:
     for item in typed:
         try:
             option.type.convert(item, option, None)
-        except click.BadParameter as error:
-            raise ConfigError(f"{what}: {error.message}") from error
+        # ValueError: a name with a zero byte, which no system takes.
+        except (click.BadParameter, ValueError) as error:
+            raise ConfigError(f"{what}: {getattr(error, 'message', error)}") from error
     return typed if option.multiple else typed[0]
