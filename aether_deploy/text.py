@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["in_one_line", "printable"]
 
 # Characters of a library's message; some quote what they could not read.
-_LONGEST = 300
+_LONGEST = 500
 
 
 def printable(text: object, *, longest: int | None = None) -> str:
