@@ -351,6 +351,8 @@ class TestResume:
             def __call__(self, picture: Any) -> Any:
                 self.seen += 1
                 if self.seen == 3:
+                    while not list(tmp_path.glob(".out.mp4.*.parts/*.nut")):  # another thread writes it
+                        time.sleep(0.01)
                     raise RuntimeError("stopped")
                 return super().__call__(picture)
 
