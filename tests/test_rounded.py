@@ -22,10 +22,10 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.proof.figures import figures_of
 from aether_deploy.proof.photos import parity_photos
-from aether_deploy.runners.onnx_reading import OnnxModel
+from aether_deploy.runners.onnx_reading import OnnxModel, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.runners.pytorch import TorchRunner
-from aether_deploy.runners.rounded import RoundedRunner, half_type_of, load_graph
+from aether_deploy.runners.rounded import RoundedRunner, graph_of, half_type_of
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.graphs import tiny_graph, to_half, with_ffn, with_weight
 from tests.helpers.networks import SAMPLE, save, tiny
@@ -218,7 +218,8 @@ class TestRefusals:
 
 def test_which_runner_a_file_gets(tmp_path: Path) -> None:
     files = {name: write(tiny_graph(), tmp_path / f"{name}.onnx", name) for name in ("fp32", "fp16", "bf16")}
-    assert {name: half_type_of(load_graph(path)) for name, path in files.items()} == {"fp32": None, **TYPES}
+    kinds = {name: half_type_of(graph_of(read_onnx(path), path)) for name, path in files.items()}
+    assert kinds == {"fp32": None, **TYPES}
     assert type(open_artifact(save(tiny(), tmp_path / "net.pth"), faithful=True).runner) is TorchRunner
     assert type(open_artifact(files["fp32"], faithful=True).runner) is OnnxRunner
     assert type(open_artifact(files["fp16"], faithful=True).runner) is RoundedRunner
@@ -234,7 +235,7 @@ def test_which_runner_a_file_gets(tmp_path: Path) -> None:
 )
 def test_the_type_of_a_graph_is_not_that_of_its_ends(tmp_path: Path, precision: str, islands: str, io: str) -> None:
     path = write(tiny_graph(), tmp_path / "a.onnx", precision, islands=islands, io=io)
-    assert half_type_of(load_graph(path)) == TYPES[precision]
+    assert half_type_of(graph_of(read_onnx(path), path)) == TYPES[precision]
     assert type(open_runner(path)) is {"fp16": OnnxRunner, "bf16": RoundedRunner}[precision]
     runner = RoundedRunner(path, ranges=True)
     runner.run(np.zeros((1, 3, 4, 4), np.float32))

@@ -108,13 +108,14 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
                     return OnnxRunner(file.path, provider=provider)
                 except RunnerError as error:
                     logger.warning("%s; the CPU runs it", error)
-    from aether_deploy.runners.rounded import RoundedRunner, half_type_of, load_graph
+    from aether_deploy.runners.rounded import RoundedRunner, graph_of, half_type_of
 
-    kind = half_type_of(load_graph(file.path))
+    model = read_onnx(file.path)
+    kind = half_type_of(graph_of(model, file.path))
     stored = next((row for row in PRECISIONS.values() if kind is not None and row.storage == kind.name), None)
     if stored is not None and (faithful or not stored.in_onnxruntime):
-        return RoundedRunner(file.path, threads=threads)
-    return OnnxRunner(file.path, threads=threads)
+        return RoundedRunner(file.path, threads=threads, model=model)
+    return OnnxRunner(file.path, threads=threads, model=model)
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class OnnxRunner(Runner):
         path: the file.
         provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
         threads: of the CPU provider; by default ONNX Runtime's own choice, one per core.
-        model: a graph made from the file, to run instead of it.
+        model: the file, if it has been read already, or a graph made from it.
         optimized: file for the graph that ONNX Runtime really runs.
     Raises:
         RunnerError: the file does not load, is not image to image, or the provider is missing; see `read_onnx`.

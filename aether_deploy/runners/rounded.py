@@ -18,7 +18,7 @@ from aether_deploy.runners.onnx_reading import OnnxModel, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.text import in_one_line
 
-__all__ = ["RoundedRunner", "half_type_of", "load_graph"]
+__all__ = ["RoundedRunner", "graph_of", "half_type_of"]
 
 
 class RoundedRunner(OnnxRunner):
@@ -30,6 +30,7 @@ class RoundedRunner(OnnxRunner):
         path: the file.
         threads: of the CPU; by default one per core.
         ranges: record `activations`.
+        model: the file, if it has been read already.
     Attributes:
         activations: layer that computes in half -> largest absolute value before rounding, over all runs so far;
             infinite once it was not finite.
@@ -37,8 +38,10 @@ class RoundedRunner(OnnxRunner):
         RunnerError: the file cannot be read, is not strongly typed, or ONNX Runtime cannot run it with every rounding.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, ranges: bool = False) -> None:
-        graph = load_graph(path)
+    def __init__(
+        self, path: Path, *, threads: int | None = None, ranges: bool = False, model: OnnxModel | None = None
+    ) -> None:
+        graph = graph_of(model or read_onnx(path), path)
         try:
             kind = half_type_of(graph)
             # A file is judged by the type of its weights, whatever its metadata or a stray Cast says.
@@ -53,8 +56,8 @@ class RoundedRunner(OnnxRunner):
         with scratch("rounded") as folder:
             optimized = folder / "optimized.onnx"
             proto = ir.to_proto(rounded.model)
-            model = OnnxModel(proto, proto.SerializeToString())
-            super().__init__(path, threads=threads, model=model, optimized=optimized)
+            made = OnnxModel(proto, proto.SerializeToString())
+            super().__init__(path, threads=threads, model=made, optimized=optimized)
             kept = sum(map(_narrows, ir.load(optimized).graph.all_nodes()))
         if kept != rounded.casts:
             raise RunnerError(f"{path}: ONNX Runtime keeps {kept} of {rounded.casts} roundings; it proves nothing here")
@@ -92,14 +95,14 @@ class RoundedRunner(OnnxRunner):
         return [item for item in found if self.activations.get(item[0], 0.0) > self._limit]
 
 
-def load_graph(path: Path) -> ir.Model:
-    """Reads an ONNX file.
+def graph_of(model: OnnxModel, path: Path) -> ir.Model:
+    """The graph of an ONNX file that was read.
 
     Raises:
-        RunnerError: see `read_onnx`.
+        RunnerError: it cannot be represented; the message names the file.
     """
     try:
-        return ir.from_proto(read_onnx(path).proto)
+        return ir.from_proto(model.proto)
     except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
         raise RunnerError(f"{path}: cannot be read as ONNX ({in_one_line(error)}); export it again") from error
 

@@ -54,14 +54,15 @@ def _checkpoint(folder: Path) -> Callable[[bytes], None]:
 
 def _onnx(folder: Path) -> Callable[[bytes], None]:
     from aether_deploy.errors import AetherDeployError
+    from aether_deploy.runners.onnx_reading import read_onnx
     from aether_deploy.runners.onnx_runtime import OnnxRunner
-    from aether_deploy.runners.rounded import RoundedRunner, half_type_of, load_graph
+    from aether_deploy.runners.rounded import RoundedRunner, graph_of, half_type_of
 
     def read(data: bytes) -> None:
         path = folder / "net.onnx"
         path.write_bytes(data)
         try:
-            runner = RoundedRunner if half_type_of(load_graph(path)) else OnnxRunner
+            runner = RoundedRunner if half_type_of(graph_of(read_onnx(path), path)) else OnnxRunner
             runner(path, threads=1).close()
         except AetherDeployError as error:
             _require_one_line(error)
