@@ -60,8 +60,7 @@ def write_proved(graph: ir.Model, spec: NetworkSpec, variant: Variant, reference
 
     name = path.name
     save_onnx(graph, path)
-    check_onnx(path)
-    _refuse_casts(path)
+    _refuse_casts(check_onnx(path), name)
     what = f"{name}, before rounding," if variant.row.rounds else name
     with OnnxRunner(path) as runner:
         before = verify(reference, runner.run, "fp32", what=what)
@@ -127,21 +126,25 @@ def describe_step(step: Mapping[str, Any]) -> str:
     return f"{step['policy']} {verdict}: {level:.3g} of an 8-bit level, {psnr:.1f} dB"
 
 
-def check_onnx(path: Path) -> None:
+def check_onnx(path: Path) -> onnx.ModelProto:
     """Runs the full checker, and shape inference in strict mode as chaiNNer does.
 
+    Returns:
+        the model as it is on disk.
     Raises:
         ExportError: the file on disk is not a valid model.
     """
     try:
         onnx.checker.check_model(str(path), full_check=True)
-        onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True)
+        model = onnx.load(path)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path.name} is no valid ONNX: {str(error).splitlines()[0]}") from error
+    return model
 
 
-def _refuse_casts(path: Path) -> None:
+def _refuse_casts(model: onnx.ModelProto, name: str) -> None:
     """Refuses Casts in an fp32 file: the CPU provider would drop them, and the proof would miss them."""
-    casts = [node.output[0] for node in onnx.load(path).graph.node if node.op_type == "Cast"]
+    casts = [node.output[0] for node in model.graph.node if node.op_type == "Cast"]
     if casts:
-        raise ExportError(f"{path.name}: {len(casts)} Casts in an fp32 graph, the first {casts[0]}; expected none")
+        raise ExportError(f"{name}: {len(casts)} Casts in an fp32 graph, the first {casts[0]}; expected none")
