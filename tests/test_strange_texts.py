@@ -167,12 +167,15 @@ OPTIONS = [
 ]
 
 
-def toml_of(values: dict[str, Any]) -> str | None:
-    """None where TOML has no such value."""
+def written(folder: Path, values: dict[str, Any]) -> Path | None:
+    """A TOML file with these values; None where TOML has no such value."""
     try:
-        return tomlkit.dumps(values)
+        text = tomlkit.dumps(values)
     except (ValueError, TypeError, UnicodeError):
         return None
+    folder.mkdir(exist_ok=True)
+    (folder / "x.toml").write_text(text, encoding="utf-8", errors="replace")
+    return folder / "x.toml"
 
 
 class TestConfigs:
@@ -181,14 +184,10 @@ class TestConfigs:
     def test_of_export(
         self, tmp_path_factory: pytest.TempPathFactory, made: Any, call: Call, values: dict[str, Any]
     ) -> None:
-        text = toml_of(values)
-        if text is None:
-            return
         folder = tmp_path_factory.getbasetemp() / "configs"
-        folder.mkdir(exist_ok=True)
-        (folder / "c.toml").write_text(text, encoding="utf-8", errors="replace")
         checkpoint = made["onnx"].path.with_name("2x_T.pth")
-        require_answer(lambda: call("export", checkpoint, "--dry-run", "--config", folder / "c.toml"), folder)
+        if config := written(folder, values):
+            require_answer(lambda: call("export", checkpoint, "--dry-run", "--config", config), folder)
 
     @settings(max_examples=inputs(100))
     @given(st.data())
@@ -196,11 +195,7 @@ class TestConfigs:
         self, tmp_path_factory: pytest.TempPathFactory, made: Any, call: Call, data: st.DataObject
     ) -> None:
         network = {"type": "aether", "embed_dim": 4, "depths": [1], "lk_kernel": 3, "sk_kernel": 3, "img_range": 1.0}
-        text = toml_of(data.draw(changed({"scale": 2, "network_g": network})))
-        if text is None:
-            return
         folder = tmp_path_factory.getbasetemp() / "options"
-        folder.mkdir(exist_ok=True)
-        (folder / "o.toml").write_text(text, encoding="utf-8", errors="replace")
         checkpoint = made["onnx"].path.with_name("2x_T.pth")
-        require_answer(lambda: call("inspect", checkpoint, "--opt", folder / "o.toml"), folder)
+        if options := written(folder, data.draw(changed({"scale": 2, "network_g": network}))):
+            require_answer(lambda: call("inspect", checkpoint, "--opt", options), folder)
