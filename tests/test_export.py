@@ -255,7 +255,7 @@ def test_a_format_that_is_not_there_is_refused_before_anything_is_run(
     checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = load_checkpoint(checkpoint_file)
-    for name in ("capture_reference", "fuse_network"):
+    for name in ("Trained", "fuse_network"):
         monkeypatch.setattr(pipeline, name, lambda *_, **__: pytest.fail("something was run"))
     for formats in (("ncnn",), ("onnx", "ncnn")):
         with pytest.raises(ExportError, match="format 'ncnn'; expected onnx, tensorrt, tensorrt-rtx"):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aether_deploy.proof.verdict import ParityReport
     from aether_deploy.runners.protocol import Runner
 
-__all__ = ["FuseResult", "default_output", "describe", "findings", "fuse_checkpoint", "open_file"]
+__all__ = ["FuseResult", "default_output", "describe", "findings", "fuse_checkpoint", "open_file", "prove"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,6 @@ def fuse_checkpoint(
     from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
     from aether_deploy.proof.exactness import require_exact
     from aether_deploy.proof.reference import Trained
-    from aether_deploy.proof.verdict import verify
-    from aether_deploy.runners.pytorch import TorchRunner
 
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     target = Path(output) if output is not None else default_output(loaded)
@@ -93,15 +91,12 @@ def fuse_checkpoint(
         )
 
     trained = trained or Trained(loaded, images)
-    reference = trained.reference
     with staging(target.parent) as folder:
         path = folder / target.name
         _save(loaded.spec.fuse(loaded.state_dict), path)
         reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
         exact = require_exact(trained, reloaded.build(), target.name)
-        with TorchRunner.from_checkpoint(reloaded, channels_last=True) as runner:
-            report = verify(reference, runner.run, "fp32", what="fused")
-        report.require(target.name)
+        report = _compared(reloaded, trained, target.name)
         Manifest(
             artifact=manifest.describe_artifact(path, "checkpoint"),
             source=manifest.describe_source(loaded),
@@ -113,6 +108,28 @@ def fuse_checkpoint(
         ).write(path)
         publish(folder, target.parent)
     return FuseResult(target, loaded, False, exact, report)
+
+
+def _compared(fused: Checkpoint, trained: Trained, name: str) -> ParityReport:
+    """The fused network, read from disk, against the trained one in float32; raises ParityError."""
+    from aether_deploy.proof.verdict import verify
+    from aether_deploy.runners.pytorch import TorchRunner
+
+    with TorchRunner.from_checkpoint(fused, channels_last=True) as runner:
+        report = verify(trained.reference, runner.run, "fp32", what="fused")
+    report.require(name)
+    return report
+
+
+def prove(file: KnownFile, trained: Trained) -> Manifest:
+    """In float64 and in float32, as when it was fused; see `FormatModule.prove`."""
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.proof.exactness import require_exact
+
+    assert file.manifest is not None  # the caller's part
+    fused = load_checkpoint(file.path, img_range=trained.checkpoint.spec.img_range, sha256=file.sha256)
+    require_exact(trained, fused.build(), file.path.name)
+    return dataclasses.replace(file.manifest, parity=_compared(fused, trained, file.path.name).as_dict())
 
 
 def _save(state_dict: dict[str, Tensor], path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.artifacts import onnx_file
 from aether_deploy.artifacts.formats import FORMATS, Finding, Format, KnownFile
 from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
+from aether_deploy.artifacts.opening import known_file
 from aether_deploy.engines.build import BuildResult, build_engine
 from aether_deploy.engines.execution import prove_engine, runs_here
 from aether_deploy.engines.gpus import Driver, read_driver
@@ -22,13 +23,15 @@ from aether_deploy.errors import EngineError, RunnerError
 from aether_deploy.files import publish, staging
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import EngineRecord, Manifest
+from aether_deploy.proof.verdict import verify
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
     from aether_deploy.precisions.variant import Variant
+    from aether_deploy.proof.reference import Trained
     from aether_deploy.runners.protocol import Runner
 
-__all__ = ["describe", "export", "findings", "open_file", "plan"]
+__all__ = ["describe", "export", "findings", "open_file", "plan", "prove"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +112,26 @@ def _manifest(plan: EnginePlan, proved: Artifact, built: BuildResult, artifact: 
         ),
         tools={**onnx.tools, **manifest.tool_versions("polygraphy"), FLAVOURS[request.flavour].module: built.version},
         created=manifest.utc_now(),
+    )
+
+
+def prove(file: KnownFile, trained: Trained) -> Manifest:
+    """The engine where its GPU is; else the ONNX file that it was built from. See `FormatModule.prove`."""
+    assert file.manifest is not None and file.manifest.engine is not None  # the caller's part
+    engine, variant = file.manifest.engine, file.manifest.variant
+    gpu = read_driver().current
+    if gpu is not None and str(gpu.capability) in engine.compute_capabilities:
+        reference = trained.of_shape(variant.static)
+        with open_file(file, device=None, threads=None, trust=False, faithful=False) as runner:
+            report = verify(reference.fitting(runner.takes), runner.run, variant.precision, what=file.path.name)
+        report.require(file.path.name)
+        return dataclasses.replace(file.manifest, parity=report.as_dict())
+    onnx = known_file(file.path.with_name(engine.onnx["file"]))
+    if onnx.sha256 != engine.onnx["sha256"] or onnx.manifest is None:
+        raise EngineError(f"{onnx.path}: not the file that {file.path.name} was built from; export it again")
+    proved = onnx_file.prove(onnx, trained)
+    return dataclasses.replace(
+        file.manifest, engine=dataclasses.replace(engine, onnx={**engine.onnx, "parity": proved.parity})
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
     from aether_deploy.precisions.variant import Variant
     from aether_deploy.proof.manifest import Manifest
+    from aether_deploy.proof.reference import Trained
     from aether_deploy.runners.protocol import Runner
 
 __all__ = ["EXPORTS", "FORMATS", "Finding", "Format", "FormatModule", "KnownFile", "format_of"]
@@ -113,6 +114,20 @@ class FormatModule(Protocol):
         Raises:
             ParityError: the file is not the network as it was trained; nothing is left behind.
             AetherDeployError: the file cannot be made.
+        """
+        ...
+
+    def prove(self, file: KnownFile, trained: Trained) -> Manifest:
+        """Compares a file that was made before with the network as it was trained, once more.
+
+        Args:
+            file: that matches its manifest.
+            trained: the network, the photos and the tolerances.
+        Returns:
+            the file's manifest with the new proof; it is not written.
+        Raises:
+            ParityError: the file is not the network as it was trained.
+            AetherDeployError: the file cannot be run.
         """
         ...
 

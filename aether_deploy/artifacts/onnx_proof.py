@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
     from aether_deploy.runners.rounded import RoundedRunner
 
-__all__ = ["Proof", "check_onnx", "describe_step", "write_proved"]
+__all__ = ["Proof", "check_onnx", "describe_step", "prove_again", "write_proved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,31 @@ def _write_rounded(
             "activations": runner.headroom(),
         },
     )
+
+
+def prove_again(path: Path, variant: Variant, reference: Reference, islands: Mapping[str, Any]) -> Proof:
+    """Compares a file that was made before.
+
+    Args:
+        path: of the file.
+        variant: that it has.
+        reference: the outputs of the network as it was trained.
+        islands: the manifest's `fp32_islands`, whose figures are replaced.
+    Raises:
+        ParityError: the file does not pass.
+        RunnerError: the file cannot be run.
+    """
+    if not variant.row.rounds:
+        _refuse_casts(check_onnx(path), path.name)
+        with OnnxRunner(path) as runner:
+            report = verify(reference, runner.run, variant.precision, what=path.name)
+        report.require(path.name)
+        return Proof(report)
+    with _proof_runner(path, variant) as rounded:
+        report = verify(reference, rounded.run, variant.precision, what=path.name)
+    report.require(path.name)
+    measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
+    return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": rounded.headroom()})
 
 
 def _proof_runner(path: Path, variant: Variant) -> RoundedRunner:

@@ -13,7 +13,7 @@ from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.exactness import require_exact
-from aether_deploy.proof.reference import Trained, capture_reference
+from aether_deploy.proof.reference import Trained
 
 __all__ = ["export_model", "plan_export"]
 
@@ -64,8 +64,7 @@ def _make(planned: ExportPlan, trained: Trained | None) -> list[Artifact]:
     """Captures the reference, fuses, proves the fused weights in float64, and makes every target."""
     checkpoint, options = planned.checkpoint, planned.options
     trained = trained or Trained(checkpoint, options.images)
-    fixed = options.static
-    reference = capture_reference(checkpoint, trained.images, static=fixed) if fixed else trained.reference
+    reference = trained.of_shape(options.static)
     network = fuse_network(checkpoint.build(), checkpoint.spec)
     require_exact(trained, network, f"the fused network of {checkpoint.path.name}")
     source = Source(checkpoint, network, reference)

@@ -1,25 +1,29 @@
-"""Whether files are those that their manifests, and a list of hashes from elsewhere, describe; nothing is run."""
+"""Whether files are those that their manifests and a list of hashes describe, and whether they still prove right."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aether_deploy.artifacts.formats import format_of
+from aether_deploy.artifacts.opening import known_file
 from aether_deploy.errors import AetherDeployError, ManifestError
-from aether_deploy.files import sha256_of
+from aether_deploy.files import replacing, sha256_of
 from aether_deploy.proof.manifest import manifest_path, read_manifest
 
-__all__ = ["SUMS", "FileCheck", "verify_files"]
+__all__ = ["SUMS", "FileCheck", "Proved", "files_below", "prove_files", "verify_files", "write_sums"]
 
 logger = logging.getLogger(__name__)
 
 # The usual name of such a list, as `sha256sum` writes and reads it.
 SUMS = "SHA256SUMS"
-_LINE = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
+# Strict, so that every changed byte of a list is found: hexadecimal digits can be written in two ways.
+_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) (?P<mode>[ *])(?P<name>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,42 @@ class FileCheck:
     wrong: str
 
 
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """A file that was compared once more.
+
+    Attributes:
+        file: relative to the folder.
+        parity: the figures of this run, as in a manifest; None if it is the reference itself.
+        failure: why it is not the same network; "" if it is.
+    """
+
+    file: str
+    parity: dict[str, Any] | None
+    failure: str = ""
+
+
+def files_below(folder: Path) -> list[str]:
+    """All files in a folder and below, but hidden ones and the list of hashes; relative, with `/`, sorted."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(
+        path.as_posix() for path in found if path != Path(SUMS) and not any(part.startswith(".") for part in path.parts)
+    )
+
+
+def write_sums(folder: Path) -> Path:
+    """Writes SHA256SUMS of all files in a folder and below, as `sha256sum` does; returns its path."""
+    lines = [f"{sha256_of(folder / name)}  {name}\n" for name in files_below(folder)]
+    target = folder / SUMS
+    with replacing(target) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
+    return target
+
+
 def verify_files(path: str | os.PathLike[str], against: str | os.PathLike[str] | None = None) -> list[FileCheck]:
     """Hashes a file, or every artifact in a folder, and compares it with its manifest and with a list of hashes.
+
+    In a folder with a list, every file must be in it, pictures and texts too.
 
     A manifest finds damage, and a file that took another's place. It does not find a forger, who changes both: only a
     list that came another way does.
@@ -58,11 +96,51 @@ def verify_files(path: str | os.PathLike[str], against: str | os.PathLike[str] |
     if single is not None:
         names = [single]
     else:
-        there = {file.name for file in folder.iterdir() if not file.name.startswith(".") and format_of(file)}
-        names = sorted(there | listed.keys())
+        there = files_below(folder) if (folder / SUMS).is_file() else _artifacts(folder)
+        names = sorted({*there, *listed})
     if not names:
         raise AetherDeployError(f"{folder}: no artifact in it, and no list of hashes; give a file or another folder")
     return [_check(folder, name, listed, against is not None) for name in names]
+
+
+def _artifacts(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith(".") and format_of(file))
+
+
+def prove_files(
+    folder: Path, checkpoint: Path | None = None, images: str | os.PathLike[str] | None = None
+) -> Iterator[Proved]:
+    """Compares every artifact of a folder with the trained network once more, one after the other.
+
+    Args:
+        folder: whose hashes were verified; nothing is written into it.
+        checkpoint: as it was trained; by default the fused one in the folder.
+        images: folder of photos for the cases; by default the packaged ones.
+    Raises:
+        AetherDeployError: there is no checkpoint to compare with, or a file cannot be run.
+    """
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.network.families import spec_from_dict
+    from aether_deploy.proof.reference import Trained
+    from aether_deploy.proof.verdict import ParityError
+
+    files = [file for file in map(known_file, (folder / name for name in _artifacts(folder))) if file.manifest]
+    reference = checkpoint or next((file.path for file in files if file.format.kind == "checkpoint"), None)
+    if reference is None or not files:
+        raise AetherDeployError(f"{folder}: no artifact with a manifest, or no checkpoint to compare with; give one")
+    assert files[0].manifest is not None  # chosen so
+    img_range = spec_from_dict(files[0].manifest.network).img_range
+    trained = Trained(load_checkpoint(reference, img_range=img_range), images)
+    for file in files:
+        if file.path == reference:
+            yield Proved(file.path.name, None)
+            continue
+        try:
+            manifest = file.format.maker.prove(file, trained)
+        except ParityError as error:
+            yield Proved(file.path.name, error.report.as_dict(), str(error))
+        else:
+            yield Proved(file.path.name, manifest.proof[1])
 
 
 def _check(folder: Path, name: str, listed: dict[str, str], has_list: bool) -> FileCheck:
@@ -97,17 +175,22 @@ def _check(folder: Path, name: str, listed: dict[str, str], has_list: bool) -> F
 def _read_sums(path: Path) -> dict[str, str]:
     """Name -> sha256 of a list; names lead nowhere but into the folder."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "no text"
         raise AetherDeployError(f"{path}: cannot be read ({reason}); give a list that sha256sum wrote") from error
     listed: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    modes = set()
+    if text.count("\r\n") == text.count("\n"):
+        text = text.replace("\r\n", "\n")
+    # Not `splitlines`, which takes six other characters for the end of a line.
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else [], start=1):
         match = _LINE.fullmatch(line)
         name = Path(match["name"]) if match else Path("/")
-        if match is None or name.is_absolute() or ".." in name.parts or str(name) in listed:
+        modes.add(match and match["mode"])
+        if match is None or len(modes) > 1 or name.is_absolute() or ".." in name.parts or str(name) in listed:
             raise AetherDeployError(f"{path}, line {number}: {line!r}; expected a sha256, two spaces and a file's name")
-        listed[str(name)] = match["sha256"].lower()
+        listed[str(name)] = match["sha256"]
     if not listed:
         raise AetherDeployError(f"{path}: an empty list; give one that sha256sum wrote")
     return listed

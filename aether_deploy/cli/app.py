@@ -32,6 +32,7 @@ COMMANDS = {
     "upscale": "upscale",
     "benchmark": "benchmark",
     "report": "report",
+    "release": "release",
     "doctor": "doctor",
 }
 

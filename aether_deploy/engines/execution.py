@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -60,17 +61,14 @@ def prove_engine(
 
 def _extended(reference: Reference, request: BuildRequest, checkpoint: Checkpoint) -> Reference:
     """The cases of the reference that the profiles take, and noise at each profile's own shapes."""
-    fitting = [
-        (case, output)
-        for case, output in zip(reference.cases, reference.outputs, strict=True)
-        if any(profile.takes(case.lr.shape) for profile in request.profiles)
-    ]
+    fitting = reference.fitting(lambda shape: any(profile.takes(shape) for profile in request.profiles))
     rng = np.random.default_rng(1)
     shapes = dict.fromkeys(shape for profile in request.profiles for shape in (*profile.shapes, _odd(profile)))
     noises = [Case("noise", rng.random(shape, dtype=np.float32), drawn=True) for shape in shapes]
     added = capture(_on_gpu(checkpoint), noises)
-    cases, outputs = zip(*fitting, strict=True) if fitting else ((), ())
-    return Reference((*cases, *added.cases), (*outputs, *added.outputs))
+    return dataclasses.replace(
+        fitting, cases=(*fitting.cases, *added.cases), outputs=(*fitting.outputs, *added.outputs)
+    )
 
 
 def _odd(profile: Profile) -> Shape:

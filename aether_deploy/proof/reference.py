@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from aether_deploy.pictures.sizes import with_channels
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.photos import parity_photos
+from aether_deploy.proof.tolerances import TOLERANCES, Tolerance
 from aether_deploy.proof.verdict import Reference, capture
 from aether_deploy.runners.pytorch import TorchRunner
 
@@ -28,15 +29,28 @@ class Trained:
     Fusing and exporting are compared with the same outputs, which take a fifth of the time of both.
     """
 
-    def __init__(self, checkpoint: Checkpoint, images: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        images: str | os.PathLike[str] | None = None,
+        tolerances: Mapping[str, Tolerance] = TOLERANCES,
+    ) -> None:
         """Args are those of `capture_reference`; nothing is run yet."""
         self.checkpoint = checkpoint
         self.images = images
+        self.tolerances = tolerances
 
     @functools.cached_property
     def reference(self) -> Reference:
         """See `capture_reference`."""
-        return capture_reference(self.checkpoint, self.images)
+        return self._captured(None)
+
+    def of_shape(self, static: Shape | None) -> Reference:
+        """The outputs for the only (N, C, H, W) that an artifact takes; `reference` if it takes any."""
+        return self.reference if static is None else self._captured(static)
+
+    def _captured(self, static: Shape | None) -> Reference:
+        return capture_reference(self.checkpoint, self.images, static=static, tolerances=self.tolerances)
 
     @functools.cached_property
     def exact(self) -> Reference:
@@ -50,6 +64,7 @@ def capture_reference(
     *,
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
+    tolerances: Mapping[str, Tolerance] = TOLERANCES,
 ) -> Reference:
     """Runs every case through the trained network in float32, with weights read from disk.
 
@@ -57,10 +72,11 @@ def capture_reference(
         checkpoint: unfused, or fused if only that is left.
         images: folder of photos for the cases; by default the packaged ones.
         static, shapes: see `parity_cases`.
+        tolerances: by what candidates will be judged.
     """
     cases = parity_cases(parity_photos(images), in_chans=checkpoint.spec.in_chans, static=static, shapes=shapes)
     with TorchRunner.from_checkpoint(checkpoint, channels_last=True) as runner:
-        return capture(runner.run, cases)
+        return capture(runner.run, cases, tolerances)
 
 
 def capture_exact(checkpoint: Checkpoint) -> Reference:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,20 +136,35 @@ class ParityReport:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The inputs, and the outputs of the network as it was trained, captured before any transformation."""
+    """The inputs, and the outputs of the network as it was trained, captured before any transformation.
+
+    Attributes:
+        cases: the inputs.
+        outputs: one for each.
+        tolerances: gate -> by what candidates are judged; stricter than `TOLERANCES` where a recipe asks for it.
+    """
 
     cases: tuple[Case, ...]
     outputs: tuple[Array, ...]
+    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
+
+    def fitting(self, takes: Callable[[tuple[int, ...]], bool]) -> Reference:
+        """Without the cases whose shape an artifact does not take."""
+        kept = [number for number, case in enumerate(self.cases) if takes(case.lr.shape)]
+        cases, outputs = tuple(self.cases[n] for n in kept), tuple(self.outputs[n] for n in kept)
+        return dataclasses.replace(self, cases=cases, outputs=outputs)
 
 
-def capture(run: Callable[[Array], Array], cases: Iterable[Case]) -> Reference:
+def capture(
+    run: Callable[[Array], Array], cases: Iterable[Case], tolerances: Mapping[str, Tolerance] = TOLERANCES
+) -> Reference:
     """Runs the reference on every case."""
     cases = tuple(cases)
     outputs = []
     for number, case in enumerate(cases, start=1):
         logger.info("reference %d/%d: %s", number, len(cases), case)
         outputs.append(run(case.lr))
-    return Reference(cases, tuple(outputs))
+    return Reference(cases, tuple(outputs), tolerances)
 
 
 def verify(reference: Reference, run: Callable[[Array], Array], gate: str, *, what: str = "candidate") -> ParityReport:
@@ -158,10 +173,10 @@ def verify(reference: Reference, run: Callable[[Array], Array], gate: str, *, wh
     Args:
         reference: from `capture`.
         run: the candidate, (N, C, H, W) -> (N, C, scale*H, scale*W).
-        gate: a key of `TOLERANCES`.
+        gate: a key of the reference's tolerances.
         what: the candidate's name, shown with the progress.
     """
-    tolerance = TOLERANCES[gate]
+    tolerance = reference.tolerances[gate]
     results = []
     for number, (case, expected) in enumerate(zip(reference.cases, reference.outputs, strict=True), start=1):
         logger.info("%s %d/%d: %s", what, number, len(reference.cases), case)
