@@ -48,7 +48,7 @@ def command(
     installed, and as other projects would export it; an .onnx file only as it is.
     """
     from aether_deploy.timing.measure import usable_cores
-    from aether_deploy.timing.run import benchmark
+    from aether_deploy.timing.side_by_side import benchmark
 
     with cli.progress("benchmark"):
         threads = threads or usable_cores()

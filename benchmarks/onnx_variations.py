@@ -30,7 +30,7 @@ from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions.forms import fp32_model
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.tolerances import TOLERANCES
-from aether_deploy.timing.run import photo_input
+from aether_deploy.timing.side_by_side import photo_input
 from benchmarks.graph_variants import flat_ffn, merged_ffn, norm_of_reductions, tanh_gelu
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file

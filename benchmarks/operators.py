@@ -24,7 +24,7 @@ from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions.forms import fp32_model
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.timing.measure import usable_cores
-from aether_deploy.timing.run import photo_input
+from aether_deploy.timing.side_by_side import photo_input
 from benchmarks.machine import describe_machine
 from benchmarks.networks import NETWORKS, checkpoint_file
 from benchmarks.onnx_variations import as_ours

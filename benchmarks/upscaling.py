@@ -21,7 +21,7 @@ import psutil
 
 from aether_deploy.pictures.images import write_image
 from aether_deploy.samples import SAMPLE
-from aether_deploy.timing.run import photo_input
+from aether_deploy.timing.side_by_side import photo_input
 from benchmarks.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"

@@ -24,7 +24,7 @@ from aether_deploy.timing.contender import BASELINE, Contender, Timing
 from aether_deploy.timing.contenders import open_contender, prepare
 from aether_deploy.timing.gauges import Machine, gauged, gauges
 from aether_deploy.timing.measure import measure, usable_cores
-from aether_deploy.timing.run import photo_input
+from aether_deploy.timing.side_by_side import photo_input
 from tests.helpers.commands import Ran
 from tests.helpers.networks import save, tiny
 

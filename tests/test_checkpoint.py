@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from aether_deploy.errors import CheckpointError, ConfigError
-from aether_deploy.network.checkpoint import load_checkpoint, newest_checkpoint
+from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.network.experiment import newest_checkpoint
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import save, tiny
 

@@ -18,6 +18,7 @@ PACKAGE = "aether_deploy"
 FLOORS: tuple[dict[str, str], ...] = (
     {"commands": "fuse, export, inspect, parity ...: arguments, one library call, print"},
     {"cli": "what the commands share: options, config file, progress, tables, exit codes"},
+    {"recipes": "the whole pipeline from one file; what did not change is not done again"},
     {"publishing": "a folder to publish: cards, pictures, hashes"},
     {"html_report": "the page that `report` writes", "timing": "what `benchmark` measures"},
     {"artifacts": "the files: formats, pipeline, opening, inspection"},

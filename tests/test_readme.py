@@ -63,5 +63,5 @@ def test_every_export_config_plans(tmp_path: Path, call: Callable[..., Ran], con
 
 
 def test_no_config_is_of_a_kind_that_nothing_tests() -> None:
-    """`export_*` here; `train_*` and `test_*` are loaded by neosr itself in the tests of neosr."""
-    assert {path.name.partition("_")[0] for path in CONFIGS} <= {"export", "train", "test"}
+    """`export_*` here, `recipe_*` in test_recipes; `train_*` and `test_*` are loaded by neosr itself in its tests."""
+    assert {path.name.partition("_")[0] for path in CONFIGS} <= {"export", "recipe", "train", "test"}

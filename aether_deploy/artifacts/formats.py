@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from aether_deploy.network.experiment import SUFFIXES
+
 if TYPE_CHECKING:
     from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
     from aether_deploy.network.family import NetworkSpec
@@ -158,7 +160,7 @@ FORMATS: dict[str, Format] = {
             "checkpoint",
             "checkpoint",
             "PyTorch checkpoint",
-            (".pth", ".pt", ".ckpt", ".safetensors"),
+            SUFFIXES,
             "checkpoint_file",
             exported=False,
             next=("export",),

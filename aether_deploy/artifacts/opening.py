@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from aether_deploy.artifacts.formats import FORMATS, KnownFile, format_of
 from aether_deploy.errors import ManifestError, RunnerError
 from aether_deploy.files import sha256_of
+from aether_deploy.network.experiment import newest_checkpoint
 from aether_deploy.proof.manifest import read_manifest, require_match
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFil
     """
     path = Path(path)
     if path.is_dir():
-        from aether_deploy.network.checkpoint import newest_checkpoint
-
         path = newest_checkpoint(path)
     row = format_of(path)
     if row is None:

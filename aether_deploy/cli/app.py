@@ -33,6 +33,7 @@ COMMANDS = {
     "benchmark": "benchmark",
     "report": "report",
     "release": "release",
+    "run": "run",
     "doctor": "doctor",
 }
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aether_deploy.errors import ConfigError, NeosrError
 from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
-from aether_deploy.network.checkpoint import newest_checkpoint, read_neosr_options
+from aether_deploy.network.checkpoint import read_neosr_options
+from aether_deploy.network.experiment import newest_checkpoint
 
 __all__ = ["Trained", "train"]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.files import read_toml, sha256_of
+from aether_deploy.network.experiment import newest_checkpoint
 from aether_deploy.network.families import recognise
 from aether_deploy.network.family import NetworkSpec
 from aether_deploy.network.guarded_reading import read_contents
@@ -21,14 +22,13 @@ from aether_deploy.network.weights import canonical_names, finite_float32, requi
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SUFFIXES", "Checkpoint", "load_checkpoint", "newest_checkpoint", "read_neosr_options"]
+__all__ = ["Checkpoint", "load_checkpoint", "read_neosr_options"]
 
 logger = logging.getLogger(__name__)
 
 # Keys around the weights: neosr's own, in its order, then other trainers'; a bare state dict comes last.
 PARAM_KEYS = ("params-ema", "params_ema", "params", "net_g", "state_dict")
 BARE = "(bare)"
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +109,6 @@ def load_checkpoint(
             raise ConfigError(f"img_range is {img_range!r}; expected a number above 0, at most 1e30")
         spec = spec.with_img_range(float(img_range))
     return Checkpoint(path, sha256 or sha256_of(path), taken, dtype, spec, state_dict)
-
-
-def newest_checkpoint(folder: Path) -> Path:
-    """The newest generator in a neosr experiment: the highest iteration, or `latest` if its mtime is no older.
-
-    Args:
-        folder: experiments/<name>, or its `models`.
-    Raises:
-        CheckpointError: there is no `net_g_<iteration>` or `net_g_latest`.
-    """
-    models = folder / "models" if (folder / "models").is_dir() else folder
-    found = [file for file in models.glob("net_g_*") if file.suffix in SUFFIXES and "_archived_" not in file.name]
-    numbered = [(int(match[1]), file) for file in found if (match := re.fullmatch(r"net_g_(\d+)", file.stem))]
-    latest = next((file for file in found if file.stem == "net_g_latest"), None)
-    newest = max(numbered)[1] if numbered else latest
-    if newest is None:
-        raise CheckpointError(
-            f"{folder}: no net_g_<iteration>.pth or net_g_latest.pth in {models}; "
-            "give a checkpoint, or a neosr folder experiments/<name>"
-        )
-    if latest is not None and latest.stat().st_mtime >= newest.stat().st_mtime:
-        newest = latest
-    logger.warning("took %s, the newest of %d checkpoints in %s", newest.name, len(found), models)
-    return newest
 
 
 def read_neosr_options(path: Path) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class _Figures(_Strict):
 class _Case(_Figures):
     case: Text
     failure: Text
+    # Absent from manifests of 0.1.0.
+    allowed: Figure = None
 
 
 class _Parity(_Strict):

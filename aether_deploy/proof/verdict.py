@@ -28,11 +28,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """The figures of one case, and why it failed ("" if it passed)."""
+    """The figures of one case.
+
+    Attributes:
+        case: name and shape of the input.
+        figures: of the outputs.
+        failure: why it failed; "" if it passed.
+        allowed: largest error of a single value that this input may have, in output units.
+    """
 
     case: str
     figures: Figures
     failure: str
+    allowed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,13 @@ class ParityReport:
             "worst": self.worst.case,
             "figures": finite(dataclasses.asdict(self.overall)),
             "cases": [
-                {"case": r.case, "failure": r.failure, **finite(dataclasses.asdict(r.figures))} for r in self.results
+                {
+                    "case": result.case,
+                    "failure": result.failure,
+                    "allowed": result.allowed,
+                    **finite(dataclasses.asdict(result.figures)),
+                }
+                for result in self.results
             ],
         }
 
@@ -185,14 +199,15 @@ def verify(reference: Reference, run: Callable[[Array], Array], gate: str, *, wh
 
 
 def _judge(case: Case, expected: Array, actual: Array, tolerance: Tolerance) -> CaseResult:
-    if expected.shape != actual.shape:
-        nothing = Figures(math.nan, math.nan, math.nan, 255, 1.0, 0, 0)
-        return CaseResult(str(case), nothing, f"shape {actual.shape}, expected {expected.shape}")
-    figures = figures_of(expected, actual)
     limit = tolerance.for_drawn() if case.drawn else tolerance
     if tolerance.relative:
         limit = limit.scaled(_size(expected))
-    return CaseResult(str(case), figures, _failure(figures, limit))
+    if expected.shape != actual.shape:
+        nothing = Figures(math.nan, math.nan, math.nan, 255, 1.0, 0, 0)
+        failure = f"shape {actual.shape}, expected {expected.shape}"
+        return CaseResult(str(case), nothing, failure, limit.max_abs)
+    figures = figures_of(expected, actual)
+    return CaseResult(str(case), figures, _failure(figures, limit), limit.max_abs)
 
 
 def _size(expected: Array) -> float:

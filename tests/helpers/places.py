@@ -50,6 +50,11 @@ COMMANDS: dict[str, Callable[[Place], list[object]]] = {
         *("report", p.given / "2x_T.onnx", p.given / "2x_T.pth", "-o", p.out / "page.html"),
         *("--device", "cpu", "--overwrite"),
     ],
+    "release": lambda p: [
+        *("release", p.given / "2x_T.pth", "-o", p.out / "release", "--images", p.given / "pictures"),
+        *("--author", "A", "--license", "MIT", "--precision", "fp32"),
+    ],
+    "run": lambda p: ["run", p.given / "recipe.toml"],
     "folder": lambda p: ["upscale", p.given / "2x_T.pth", p.given / "pictures", "-o", p.out],
     "video": lambda p: ["upscale", p.given / "2x_T.pth", p.given / "v.mkv", "-o", p.out / "v.mkv"],
 }
@@ -69,6 +74,10 @@ def places(folder: Path) -> Iterator[Place]:
         with Image.open(photo) as image:
             image.crop((0, 0, 40, 30)).save(given / "pictures" / photo.name)
     encode(given / "v.mkv", frames=5)
+    (given / "recipe.toml").write_text(
+        f"checkpoint = '{given}/2x_T.pth'\noutput = '{folder}/out'\nimages = '{given}/pictures'\n"
+        "[[export]]\n[report]\n[release]\nauthor = ['A']\nlicense = 'MIT'\n"
+    )
     with CommandServer(folder / "scratch") as server:
         made = server.run("export", given / "2x_T.pth", "-o", given, folder=given)
         assert made.code == 0, made.err
@@ -78,11 +87,11 @@ def places(folder: Path) -> Iterator[Place]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but manifests, which hold the time."""
+    """Every file but manifests, which hold the time, and lists of their hashes."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".json"
+        if path.is_file() and path.suffix != ".json" and path.name != "SHA256SUMS"
     }
 
 
