@@ -21,7 +21,12 @@ __all__ = [
 ]
 
 
-@click.command(cls=cli.Command, name="benchmark", context_settings={"show_default": True})
+@click.command(
+    cls=cli.Command,
+    example="benchmark 2x_Name.pth --shape 1x3x64x64",
+    name="benchmark",
+    context_settings={"show_default": True},
+)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--shape", "shapes", type=cli.ShapeType(), multiple=True, default=["1x3x128x128", "1x3x256x256"], help="Repeatable."
@@ -42,7 +47,7 @@ def command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Times MODELS on the same inputs in one run: interleaved rounds, one process per contender.
+    """Time MODELS on the same inputs, side by side.
 
     A trained checkpoint is timed in PyTorch (unfused, fused, compiled), as our ONNX file, in OpenVINO if it is
     installed, and as other projects would export it; an .onnx file only as it is.

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="demo", context_settings={"show_default": True})
+@click.command(cls=cli.Command, example="demo", name="demo", context_settings={"show_default": True})
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", default="demo", help="Folder for the files."
 )
 @cli.json_option
 def command(output: Path, as_json: bool) -> None:
-    """Reads the packaged checkpoint, fuses it, exports it, proves each step, upscales a photo and writes a report."""
+    """Run the whole pipeline on a packaged checkpoint and photo, and write a report."""
     with cli.progress("demo"):
         from aether_deploy.artifacts.checkpoint_file import default_output, fuse_checkpoint
         from aether_deploy.artifacts.model import ExportOptions
@@ -54,6 +54,7 @@ def command(output: Path, as_json: bool) -> None:
     out.print(f"pictures: {output / 'chelsea_aether.png'} beside {output / 'chelsea_bicubic.png'}")
     out.print(f"report:   {page}")
     out.print(f"all of it took {seconds:.0f} s")
+    cli.show_verdict(rows[-1][1], out)
     if as_json:
         files = [{"file": str(path), "parity": report.as_dict()} for path, report in rows]
         cli.print_json({"files": files, "photo": photo, "report": str(page)})

@@ -37,10 +37,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-@click.command(cls=cli.Command, name="doctor")
+@click.command(cls=cli.Command, example="doctor", name="doctor")
 @cli.json_option
 def command(as_json: bool) -> None:
-    """Shows what really works on this machine: driver, GPUs, TensorRT, execution providers, versions."""
+    """Show what works on this machine, and how to install what does not."""
     with cli.progress("doctor"):
         from aether_deploy.artifacts.examination import examine
 

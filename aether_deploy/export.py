@@ -10,27 +10,34 @@ import click
 from aether_deploy import cli
 from aether_deploy.artifacts.formats import EXPORTS
 from aether_deploy.cli import engine_options
+from aether_deploy.files import require_free
 from aether_deploy.graphs.opsets import OPSETS
 from aether_deploy.precisions.choices import AUTO, FFN_FORMS, IO, POLICIES
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import variants
+from aether_deploy.proof.manifest import read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from aether_deploy.arrays import Shape
-    from aether_deploy.artifacts.model import Artifact
+    from aether_deploy.artifacts.model import Artifact, ExportPlan
     from aether_deploy.proof.manifest import Manifest
 
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="export", context_settings={"show_default": True})
+@click.command(
+    cls=cli.Command,
+    example="export 2x_Name.pth --precision fp32 --precision fp16 -o out",
+    name="export",
+    context_settings={"show_default": True},
+)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "formats",
-    type=click.Choice(EXPORTS),
+    type=cli.Choice(EXPORTS),
     multiple=True,
     default=["onnx"],
     help="Repeatable.",
@@ -38,19 +45,19 @@ __all__ = ["command"]
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(list(PRECISIONS)),
+    type=cli.Choice(list(PRECISIONS)),
     multiple=True,
     default=["fp32"],
     help="Repeatable.",
 )
-@click.option("--io", type=click.Choice(list(IO)), default="fp32", help="Input and output of half-precision files.")
+@click.option("--io", type=cli.Choice(list(IO)), default="fp32", help="Input and output of half-precision files.")
 @click.option(
     "--islands",
-    type=click.Choice([*POLICIES, AUTO]),
+    type=cli.Choice([*POLICIES, AUTO]),
     default="default",
     help="What stays fp32 in half-precision files; default is norms and tail, auto the first choice that passes.",
 )
-@click.option("--ffn", type=click.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
+@click.option("--ffn", type=cli.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
 @click.option(
     "--opset",
     type=click.IntRange(OPSETS.start, OPSETS.stop - 1),
@@ -76,9 +83,13 @@ __all__ = ["command"]
 @cli.checkpoint_options
 @cli.images_option
 @cli.config_option
+@cli.overwrite_option
+@cli.verbose_option
 @click.option("--dry-run", is_flag=True, help="Read MODEL, say what would be made, and stop.")
 @cli.json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     model: Path,
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
@@ -98,22 +109,25 @@ def command(
     opt: Path | None,
     img_range: float | None,
     images: Path | None,
+    overwrite: bool,
+    verbose: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Exports MODEL, a checkpoint as neosr trained it (fused on the way) or a fused one.
+    """Export MODEL, a checkpoint as neosr trained it or a fused one, to files that run anywhere.
 
-    Each file is reloaded from disk and compared with the network as it was trained; one that differs is deleted. The
-    ONNX file that an engine was built from is kept beside it; without a GPU for the engine, that file is what was
-    proved.
+    A trained checkpoint is fused on the way. Each file is reloaded from disk and compared with the network as it was
+    trained; one that differs is deleted. The ONNX file that an engine was built from is kept beside it; without a GPU
+    for the engine, that file is what was proved.
     """
+    cli.require_readable(model, opt, images)
     with cli.progress("export"):
+        # What can be wrong without the network is found before torch is imported, which takes seconds.
         from aether_deploy.artifacts.model import ExportOptions
-        from aether_deploy.artifacts.pipeline import export_model, plan_export
         from aether_deploy.engines.plan import EngineOptions
-        from aether_deploy.network.checkpoint import load_checkpoint
+        from aether_deploy.engines.targets import check_names
 
-        checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
+        check_names(gpus)
         options = ExportOptions(
             formats=formats,
             variants=variants(precisions, io=io, islands=islands, ffn=ffn, opset=opset or 0, static=static),
@@ -122,7 +136,12 @@ def command(
             images=images,
             engine=EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
         )
+        from aether_deploy.artifacts.pipeline import export_model, plan_export
+        from aether_deploy.network.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(model, param_key=param_key, img_range=img_range, options=opt)
         planned = plan_export(checkpoint, options)
+        _require_free(planned, overwrite=overwrite or dry_run)
         artifacts = [] if dry_run else export_model(planned)
 
     targets, out = planned.targets, cli.console(stderr=as_json)
@@ -136,8 +155,7 @@ def command(
         if target.engine:
             engine_options.show_plan(target.engine, out)
     for artifact in artifacts:
-        _show_artifact(artifact, out)
-        out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
+        _show_artifact(artifact, out, verbose=verbose)
     if as_json:
         cli.print_json(
             {
@@ -161,16 +179,32 @@ def command(
                 ],
             }
         )
-    cli.next_command("python", "-m", "aether_deploy.upscale", targets[0].path, "PHOTO.png", as_json=as_json)
+    if dry_run:
+        cli.same_command(ctx, without="--dry-run", as_json=as_json)
+    else:
+        cli.next_command("python", "-m", "aether_deploy.upscale", targets[0].path, "PHOTO.png", as_json=as_json)
 
 
-def _show_artifact(artifact: Artifact, out: Console) -> None:
+def _require_free(planned: ExportPlan, *, overwrite: bool) -> None:
+    """Raises AetherDeployError for a file that would be replaced, but the ONNX file that an engine is built from."""
+    for target in planned.targets:
+        require_free(target.path, [planned.checkpoint.path], overwrite=overwrite)
+        if target.onnx is not None:
+            known = read_manifest(target.onnx.path)
+            same = known is not None and known.source["sha256"] == planned.checkpoint.sha256
+            require_free(target.onnx.path, [], overwrite=overwrite or same)
+
+
+def _show_artifact(artifact: Artifact, out: Console, *, verbose: bool) -> None:
     engine = artifact.manifest.engine
     proved = engine.onnx["file"] if engine and not engine.executed else artifact.path.name
-    cli.show_report(artifact.report, out, title=f"{proved}, reloaded, against the network as trained")
-    _show_half(artifact.manifest, out)
+    if verbose:
+        cli.show_cases(artifact.report, out, title=f"{proved}, reloaded, against the network as trained")
+        _show_half(artifact.manifest, out)
     if engine:
         engine_options.show_engine(artifact.manifest, out)
+    out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
+    cli.show_verdict(artifact.report, out)
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:

@@ -7,11 +7,17 @@ from pathlib import Path
 import click
 
 from aether_deploy import cli
+from aether_deploy.files import require_free
 
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="fuse", context_settings={"show_default": True})
+@click.command(
+    cls=cli.Command,
+    example="fuse 2x_Name.pth -o 2x_Name_fused.pth",
+    name="fuse",
+    context_settings={"show_default": True},
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -23,6 +29,8 @@ __all__ = ["command"]
 @cli.checkpoint_options
 @cli.images_option
 @cli.config_option
+@cli.overwrite_option
+@cli.verbose_option
 @cli.json_option
 def command(
     checkpoint: Path,
@@ -31,20 +39,24 @@ def command(
     opt: Path | None,
     img_range: float | None,
     images: Path | None,
+    overwrite: bool,
+    verbose: bool,
     as_json: bool,
 ) -> None:
-    """Fuses CHECKPOINT: both branches of each block become one convolution.
+    """Fuse CHECKPOINT: both branches of each block become one convolution.
 
     The written file is reloaded and compared with the network as it was trained. It loads in neosr
     with `fused_init = true`.
     """
+    cli.require_readable(checkpoint, opt, images)
     with cli.progress("fuse"):
         from aether_deploy.artifacts.checkpoint_file import default_output, fuse_checkpoint
         from aether_deploy.network.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint, param_key=param_key, img_range=img_range, options=opt)
-        if output is not None and output.is_dir():
-            output = output / default_output(loaded).name
+        output = output or default_output(loaded)
+        output = output / default_output(loaded).name if output.is_dir() else output
+        require_free(output, [], overwrite=overwrite)
         result = fuse_checkpoint(loaded, output, images=images)
 
     out = cli.console(stderr=as_json)
@@ -52,9 +64,11 @@ def command(
     if result.already_fused:
         out.print(f"wrote   {result.output}: it is fused already, so this is an identical copy")
     elif result.report and result.exact:
-        cli.show_report(result.report, out, title="fused, reloaded from disk, against the unfused network")
-        out.print(f"exact   in float64 max abs error {result.exact.overall.max_abs:.1e}")
+        if verbose:
+            cli.show_cases(result.report, out, title="fused, reloaded from disk, against the unfused network")
+            out.print(f"exact   in float64 max abs error {result.exact.overall.max_abs:.1e}")
         out.print(f"wrote   {result.output} ({result.output.stat().st_size / 1e6:.1f} MB) and its manifest")
+        cli.show_verdict(result.report, out)
     if as_json:
         cli.print_json(
             {

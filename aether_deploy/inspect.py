@@ -12,12 +12,12 @@ from aether_deploy.artifacts.formats import format_of
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="inspect")
+@click.command(cls=cli.Command, example="inspect 2x_Name.pth", name="inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 @cli.checkpoint_options
 @cli.json_option
 def command(file: Path, param_key: str, opt: Path | None, img_range: float | None, as_json: bool) -> None:
-    """Shows what FILE is: a checkpoint, a neosr experiment's folder, an ONNX file or a TensorRT engine."""
+    """Show what FILE is: a checkpoint, neosr's experiments/NAME, an ONNX file or an engine."""
     with cli.progress("inspect"):
         from aether_deploy.artifacts.inspection import inspect_file
 

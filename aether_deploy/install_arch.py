@@ -25,12 +25,12 @@ type = "aether_medium"   # or aether_small, aether_large, aether
 # each default of a variant can be overridden here: embed_dim, depths, mlp_ratio, lk_kernel, sk_kernel"""
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=cli.Command, example="install-arch ~/neosr")
 @click.argument("neosr_root", required=False, type=click.Path(path_type=Path))
 @click.option("--uninstall", "remove", is_flag=True, help="Remove the file again.")
 @cli.json_option
 def command(neosr_root: Path | None, remove: bool, as_json: bool) -> None:
-    """Put the AetherNet architecture into the neosr at NEOSR_ROOT, for training there.
+    """Put the network's file into the neosr at NEOSR_ROOT, for training there.
 
     NEOSR_ROOT is a checkout, or the folder of an installed neosr; by default the neosr of this environment. A file that
     is not ours is never touched.

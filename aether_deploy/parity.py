@@ -12,12 +12,12 @@ from aether_deploy.proof.tolerances import TOLERANCES
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="parity")
+@click.command(cls=cli.Command, example="parity 2x_Name.pth out/2x_Name_fp16_op20.onnx", name="parity")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(
     "--gate",
-    type=click.Choice(["auto", *TOLERANCES]),
+    type=cli.Choice(["auto", *TOLERANCES]),
     default="auto",
     show_default=True,
     help="Row of the tolerance table; auto takes that of the less precise file.",
@@ -30,9 +30,13 @@ __all__ = ["command"]
 )
 @cli.images_option
 @cli.trust_option
+@cli.verbose_option
 @cli.json_option
-def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, as_json: bool) -> None:
-    """Compares two artifacts or checkpoints; A is the reference."""
+def command(
+    a: Path, b: Path, gate: str, device: str | None, images: Path | None, trust: bool, verbose: bool, as_json: bool
+) -> None:
+    """Compare two files of one network, of which A is the reference."""
+    cli.require_readable(a, b, images)
     cli.without_tf32()
     with cli.progress("parity"):
         from aether_deploy.artifacts.comparing import compare
@@ -42,9 +46,11 @@ def command(a: Path, b: Path, gate: str, device: str | None, images: Path | None
     out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
     out.print(f"A {a} ({first})")
     out.print(f"B {b} ({second})")
-    cli.show_report(report, out)
+    if verbose:
+        cli.show_cases(report, out)
     if compared.left_out:
         out.print(f"outside the engine's profiles, so not run: {', '.join(compared.left_out)}")
+    cli.show_verdict(report, out)
     if as_json:
         found = {"runners": [first, second], "left_out": list(compared.left_out)}
         cli.print_json({"a": str(a), "b": str(b), **found, **report.as_dict()})

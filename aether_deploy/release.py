@@ -15,7 +15,12 @@ from aether_deploy.text import printable
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="release", context_settings={"show_default": True})
+@click.command(
+    cls=cli.Command,
+    example='release 2x_Name.pth --author "Ann Example" --license CC-BY-4.0 -o release',
+    name="release",
+    context_settings={"show_default": True},
+)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--author", "authors", multiple=True, required=True, help="Your name; repeatable.", show_default=False)
 @click.option(
@@ -40,7 +45,7 @@ __all__ = ["command"]
 @click.option(
     "--precision",
     "precisions",
-    type=click.Choice(list(PRECISIONS)),
+    type=cli.Choice(list(PRECISIONS)),
     multiple=True,
     default=["fp32", "fp16"],
     help="Of the ONNX files; repeatable.",
@@ -48,7 +53,7 @@ __all__ = ["command"]
 @click.option(
     "--engine",
     "engines",
-    type=click.Choice([name for name in EXPORTS if name != "onnx"]),
+    type=cli.Choice([name for name in EXPORTS if name != "onnx"]),
     multiple=True,
     help="Engines to build as well; repeatable.",
     show_default=False,
@@ -83,7 +88,7 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Makes a folder to upload as it is from CHECKPOINT, as neosr trained it.
+    """Make a folder to publish from CHECKPOINT, with cards, pictures and hashes.
 
     In it: the fused checkpoint (.pth and .safetensors), ONNX files, engines if asked for, a manifest beside each, a
     README.md for Hugging Face, an entry for OpenModelDB, pictures before and after, the report, and SHA256SUMS.

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-@click.command(cls=cli.Command, name="report")
+@click.command(cls=cli.Command, example="report out/2x_Name_fp16_op20.onnx 2x_Name.pth", name="report")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("against", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -49,7 +49,7 @@ def command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Writes one HTML file, with pictures, that shows whether MODEL is the network of AGAINST.
+    """Write a page with pictures that shows whether MODEL is the network of AGAINST.
 
     MODEL is any artifact; AGAINST is the checkpoint that it came from, or any other artifact, and runs on the CPU.
     Without AGAINST nothing is compared: the page shows the proof that the manifest records, and says so. Exits with 3

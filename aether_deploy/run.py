@@ -25,7 +25,7 @@ def _show_schema(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
         ctx.exit()
 
 
-@click.command(cls=cli.Command, name="run")
+@click.command(cls=cli.Command, example="run recipe.toml --dry-run", name="run")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would be done, with sizes, time and memory, and stop.")
 @click.option("--force", is_flag=True, help="Do everything again, and replace files that the recipe did not make.")
@@ -39,7 +39,7 @@ def _show_schema(ctx: click.Context, _param: click.Parameter, wanted: bool) -> N
 )
 @cli.json_option
 def command(recipe: Path, dry_run: bool, force: bool, as_json: bool) -> None:
-    """Runs RECIPE, a TOML file: fuse, validate, export, report, release, as far as it asks for them.
+    """Do all that RECIPE asks for, a TOML file: fuse, validate, export, report, release.
 
     What was made of the same checkpoint, settings and tools is left as it is. If only photos or limits have changed,
     files are compared again, not made again. Complete recipes with comments are in export_configs/.

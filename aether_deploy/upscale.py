@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aether_deploy import cli
+from aether_deploy.errors import AetherDeployError
 
 if TYPE_CHECKING:
     from aether_deploy.pictures.batch_run import FolderResult
@@ -42,7 +44,12 @@ class _AutoOr(click.ParamType[int | str]):
         return int(text)
 
 
-@click.command(cls=cli.Command, name="upscale", context_settings={"show_default": True})
+@click.command(
+    cls=cli.Command,
+    example="upscale out/2x_Name_fp32_op20.onnx photo.png -o photo_2x.webp",
+    name="upscale",
+    context_settings={"show_default": True},
+)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
 @click.option(
@@ -68,7 +75,7 @@ class _AutoOr(click.ParamType[int | str]):
 @click.option(
     "--format",
     "suffix",
-    type=click.Choice(FORMATS),
+    type=cli.Choice(FORMATS),
     help="Format of a folder's results; that of each picture by default.",
     show_default=False,
 )
@@ -95,12 +102,15 @@ def command(
     trust: bool,
     as_json: bool,
 ) -> None:
-    """Upscales INPUT, a picture, a folder of pictures or a video, with MODEL: a checkpoint or an exported file.
+    """Upscale INPUT, a picture, a folder of pictures or a video, with MODEL.
 
-    A folder keeps its tree. Finished pictures are skipped, so the same command resumes after an interruption, as for a
-    video; a picture edited since is done again. Another model or overlap needs another --output, or --overwrite. A
-    damaged video is refused before anything is upscaled, unless --keep-going is given.
+    MODEL is a checkpoint or an exported file. A folder keeps its tree. Finished pictures are skipped, so the same
+    command resumes after an interruption, as for a video; a picture edited since is done again. Another model or
+    overlap needs another --output, or --overwrite. A damaged video is refused before anything is upscaled, unless
+    --keep-going is given.
     """
+    _require_order(model, source)
+    cli.require_readable(model, source)
     with cli.progress("upscale"):
         from aether_deploy.artifacts.opening import open_artifact
         from aether_deploy.pictures.upscale_any import upscale_path
@@ -131,7 +141,18 @@ def command(
         for _, reason in failures:
             cli.say(f"failed  {reason}", err=True)
         raise ImageError(f"{len(failures)} of {_count(done.folder)} pictures failed; the same command tries them again")
-    cli.next_command("python", "-m", "aether_deploy.benchmark", opened.file.path, as_json=as_json)
+    opener = {"darwin": ["open"], "win32": ["start"]}.get(sys.platform, ["xdg-open"])
+    cli.next_command(*opener, done.output, as_json=as_json)
+
+
+def _require_order(model: Path, source: Path) -> None:
+    """Raises AetherDeployError if the arguments were swapped."""
+    from aether_deploy.artifacts.formats import format_of
+
+    if format_of(model) is None and model.suffix and format_of(source) is not None:
+        raise AetherDeployError(
+            f"{model} is no model, and {source} is one; the model comes first: aether-deploy upscale {source} {model}"
+        )
 
 
 def _describe(done: Upscaled, scale: int) -> str:
@@ -145,7 +166,9 @@ def _describe(done: Upscaled, scale: int) -> str:
         video = done.video
         sound = f", {video.audio} audio and {video.subtitles} subtitle streams copied"
         busy = f", network busy {video.share.value:.1%}"
-        return f"wrote {done.output} ({video.frames} frames of {width}x{height}{sound}{busy})"
+        times = video.duration / max(video.seconds, 1e-9) * (1 - video.resumed / max(video.frames, 1))
+        speed = f", {video.fps:.2f} fps, {video.seconds:.0f} s, {times:.2g} times real time"
+        return f"wrote {done.output} ({video.frames} frames of {width}x{height}{sound}{busy}{speed})"
     return f"wrote {done.output} ({width // scale}x{height // scale} -> {width}x{height})"
 
 
@@ -164,6 +187,7 @@ def _as_json(done: Upscaled) -> dict[str, Any]:
         names = ("frames", "damaged", "missing", "resumed", "audio", "subtitles")
         found |= {name: getattr(done.video, name) for name in names}
         found["network_busy"] = done.video.share.value
+        found |= {"seconds": round(done.video.seconds, 3), "fps": round(done.video.fps, 3)}
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command)
+@click.command(cls=cli.Command, example="validate 2x_Name_fused.pth --against 2x_Name.pth --images photos/lq")
 @click.argument("fused", type=click.Path(path_type=Path))
 @click.option(
     "--against",
@@ -54,11 +54,12 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Let neosr itself run FUSED and UNFUSED, and compare the outputs of both networks.
+    """Let neosr itself run the fused and the trained network, and compare both.
 
     Nothing is installed or copied into neosr. PSNR and SSIM are computed here; what neosr prints is shown as neosr's.
     Exits with 3 if the networks differ.
     """
+    cli.require_readable(fused, against, images, gt, opt)
     if images is None and opt is None:
         raise ConfigError("no images: give --images DIR, or --opt TOML with datasets of its own")
     from aether_deploy.neosr_run.neosr import Neosr, NeosrRunError
@@ -81,6 +82,7 @@ def command(
     validation.report.require(fused.name)
     if not as_json:
         cli.say(f"{fused.name} is the trained network: {len(validation.images)} images run by neosr itself")
+        cli.show_verdict(validation.report, cli.console())
         cli.next_command("python", "-m", "aether_deploy.export", fused)
 
 
@@ -94,7 +96,7 @@ def _show(validation: Validation) -> None:
     for note in validation.notes:
         out.print(f"note: {note}")
     if validation.report.passed:
-        cli.show_report(validation.report, out, title="floats of both networks, caught in neosr")
+        cli.show_cases(validation.report, out, title="floats of both networks, caught in neosr")
     table = Table(
         "image",
         "levels",

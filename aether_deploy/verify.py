@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command(cls=cli.Command, name="verify")
+@click.command(cls=cli.Command, example="verify out", name="verify")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
     "--against",
@@ -36,10 +36,11 @@ __all__ = ["command"]
 def command(
     path: Path, against: Path | None, parity: bool, checkpoint: Path | None, images: Path | None, as_json: bool
 ) -> None:
-    """Hashes PATH, a file or every artifact in a folder, and compares it with its manifest and a list of hashes.
+    """Check PATH, a file or a folder, against its manifests and a list of hashes.
 
-    Without --parity nothing is loaded or run. A manifest finds damage, not a forger, who would change both; --against
-    does. With --parity, every artifact is proved again; one that is not the same network makes the exit code 3.
+    Every file of a folder with a SHA256SUMS is hashed, pictures and texts too. Without --parity nothing is loaded or
+    run. A manifest finds damage, not a forger, who would change both; --against does. With --parity, every artifact is
+    proved again; one that is not the same network makes the exit code 3.
     """
     if (checkpoint or images) and not parity:
         raise click.UsageError("--checkpoint and --images are for --parity; add it, or leave them out")

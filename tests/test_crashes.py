@@ -90,7 +90,7 @@ def test_killed_at_its_last_write_point(place: Place, name: str, undisturbed: Ca
     check(place, name, expected.files, place.fresh(name, at=expected.points - 1))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("name", ["fuse", "folder"])
 def test_asked_to_end_it_leaves_nothing(
     place: Place, name: str, number: signal.Signals, code: int, undisturbed: Callable[[str], Undisturbed]

@@ -10,6 +10,7 @@ import pytest
 from aether_deploy.artifacts import examination
 from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.targets import ComputeCapability
+from aether_deploy.extras import install_extra
 from tests.helpers.commands import Ran
 from tests.helpers.engines import driver
 
@@ -38,7 +39,7 @@ def test_what_is_missing_comes_with_a_pip_command(call: Callable[..., Ran]) -> N
     rows = _rows(call("doctor", "--json"))
     if rows["TensorRT"]["works"]:
         pytest.skip("TensorRT is installed here")
-    assert rows["TensorRT"]["remedy"] == "pip install 'aether-deploy[tensorrt]'"
+    assert rows["TensorRT"]["remedy"] == install_extra("tensorrt")
 
 
 def test_the_placeholder_by_name(call: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

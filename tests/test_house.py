@@ -34,7 +34,9 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "arrays": "the arrays that go through all of it",
         "errors": "what can go wrong",
+        "extras": "how to install what is missing",
         "memory_limit": "a limit on what reading a file may take",
+        "templates": "options files and recipes to begin with",
         "text": "names and messages made safe to show",
     },
 )

@@ -24,7 +24,7 @@ def identity(tmp_path: Path) -> Path:
 def test_a_provider_that_is_not_there(identity: Path) -> None:
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("CUDA's is here")
-    with pytest.raises(RunnerError, match="CUDAExecutionProvider is not in this ONNX Runtime; available: "):
+    with pytest.raises(RunnerError, match="CUDAExecutionProvider is not in this ONNX Runtime, which has "):
         OnnxRunner(identity, provider="CUDAExecutionProvider")
 
 

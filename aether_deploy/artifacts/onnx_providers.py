@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from aether_deploy.artifacts.formats import Finding
+from aether_deploy.extras import clashing_onnxruntimes, onnxruntime_gpu, repair_onnxruntime
 from aether_deploy.runners.onnx_runtime import onnxruntime_errors, preload_libraries
 
 __all__ = ["examine_providers"]
@@ -31,16 +32,18 @@ def examine_providers() -> list[Finding]:
     wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])
     wanted.pop("AzureExecutionProvider", None)
     found = []
+    if clashing_onnxruntimes():
+        detail = "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files"
+        found.append(Finding("provider", "ONNX Runtime", False, detail, repair_onnxruntime()))
     for provider in wanted:
         package = _PROVIDER_PACKAGES.get(provider, "onnxruntime")
         if provider not in available:
             detail = "not in the installed ONNX Runtime"
-            found.append(Finding("provider", provider, False, detail, f"pip install {package}"))
+            remedy = onnxruntime_gpu() if package == "onnxruntime-gpu" else f"pip install {package}"
+            found.append(Finding("provider", provider, False, detail, remedy))
             continue
         problem = _try_provider(provider)
-        remedy = (
-            f"pip install '{package}[cuda,cudnn]', and a driver" if problem and package == "onnxruntime-gpu" else ""
-        )
+        remedy = onnxruntime_gpu() if problem and package == "onnxruntime-gpu" else ""
         found.append(Finding("provider", provider, not problem, problem or "runs an operator", remedy))
     return found
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from aether_deploy.cli.output import say_error
 from aether_deploy.errors import ConfigError
 from aether_deploy.files import read_toml
 
@@ -32,11 +31,7 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def _read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
-    try:
-        values = load_config(path, ctx.command.params)
-    except ConfigError as error:
-        say_error(error)
-        ctx.exit(error.exit_code)
+    values = load_config(path, ctx.command.params)
     ctx.default_map = {**(ctx.default_map or {}), **values}
 
 

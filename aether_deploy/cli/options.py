@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aether_deploy.errors import AetherDeployError
 from aether_deploy.runners.devices import DEVICES
 
 if TYPE_CHECKING:
     from aether_deploy.arrays import Shape
 
-__all__ = ["DEVICE", "ShapeType", "device_option", "images_option", "json_option", "trust_option"]
+__all__ = [
+    "DEVICE",
+    "Choice",
+    "ShapeType",
+    "checkpoint_options",
+    "device_option",
+    "images_option",
+    "json_option",
+    "overwrite_option",
+    "require_readable",
+    "trust_option",
+    "verbose_option",
+]
+
+
+class Choice(click.Choice[str]):
+    """One of some words, in capital or small letters."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        super().__init__(list(words), case_sensitive=False)
+
+
+def require_readable(*paths: Path | None) -> None:
+    """Raises AetherDeployError for a path that is not there, before anything slow is imported."""
+    for path in paths:
+        if path is not None and not os.path.lexists(path):
+            raise AetherDeployError(f"{path}: cannot be read (No such file or directory); check the path")
 
 
 json_option = click.option(
@@ -27,7 +55,7 @@ images_option = click.option(
     help="Your own photos to prove parity on, instead of the packaged four.",
 )
 
-DEVICE = click.Choice(DEVICES)
+DEVICE = Choice(DEVICES)
 
 device_option = click.option(
     "--device",
@@ -36,6 +64,10 @@ device_option = click.option(
     show_default=True,
     help="auto is CUDA if it loads, else the CPU; naming one that does not load is an error.",
 )
+
+verbose_option = click.option("--verbose", is_flag=True, help="Show the figures of every input, not the verdict alone.")
+
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
 
 trust_option = click.option(
     "--trust", is_flag=True, help="Load an engine (which is code) even if no manifest vouches for it."

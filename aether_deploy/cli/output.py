@@ -6,7 +6,8 @@ import contextlib
 import json
 import logging
 import os
-import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,20 @@ if TYPE_CHECKING:
 
     from aether_deploy.proof.verdict import ParityReport
 
-__all__ = ["console", "mark", "next_command", "print_json", "progress", "say", "say_error", "show_report"]
+__all__ = [
+    "console",
+    "mark",
+    "next_command",
+    "print_json",
+    "progress",
+    "say",
+    "say_error",
+    "show_cases",
+    "show_verdict",
+]
 
+# Seconds between two lines of progress where there is no terminal.
+EVERY = 10.0
 # Characters of an error line; a key of a stranger's file can have millions.
 _LONGEST = 2000
 
@@ -72,6 +85,12 @@ def next_command(*words: object, as_json: bool = False) -> None:
     say(f"next: {line}", err=as_json)
 
 
+def same_command(ctx: click.Context, *, without: str, as_json: bool = False) -> None:
+    """Prints the command that was typed, without one of its flags, as the next one."""
+    words = [word for word in ctx.meta["aether_deploy.words"] if word != without]
+    next_command("python", "-m", f"aether_deploy.{ctx.command.name}", *words, as_json=as_json)
+
+
 class _StatusHandler(logging.Handler):
     """Passes on each message, and the record's `fraction` of the work done, 0 to 1, or None."""
 
@@ -83,11 +102,36 @@ class _StatusHandler(logging.Handler):
         self._update(printable(record.getMessage()), getattr(record, "fraction", None))
 
 
-class _Note(logging.Formatter):
-    """`note: ` and the message, on one line."""
+class _NoteHandler(logging.Handler):
+    """Prints a warning as `note: ` and its message, through the console that draws the moving line."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return f"note: {printable(record.getMessage(), longest=_LONGEST)}"
+    def __init__(self, out: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._out = out
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._out.print(f"note: {printable(record.getMessage(), longest=_LONGEST)}")
+
+
+class _Sparse:
+    """Without a terminal: every ten seconds one plain line, what is being done and for how long."""
+
+    def __init__(self, out: Console, description: str) -> None:
+        self._out, self._description = out, description
+        self._latest, self._began, self._ended = "", time.monotonic(), threading.Event()
+        self.handler = _StatusHandler(self._note)
+        threading.Thread(target=self._print, daemon=True).start()
+
+    def _note(self, text: str, fraction: float | None) -> None:
+        self._latest = f": {text}" + ("" if fraction is None else f", {fraction:.0%}")
+
+    def _print(self) -> None:
+        while not self._ended.wait(EVERY):
+            seconds = time.monotonic() - self._began
+            self._out.print(f"{self._description}{self._latest} ({seconds:.0f} s)")
+
+    def end(self) -> None:
+        self._ended.set()
 
 
 def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) -> logging.Handler:
@@ -109,18 +153,18 @@ def _moving_line(out: Console, description: str, stack: contextlib.ExitStack) ->
 
 @contextlib.contextmanager
 def progress(description: str) -> Iterator[None]:
-    """Shows the library's log as a moving status line on stderr; warnings stay. Without a terminal, only warnings."""
+    """Shows the library's log as a moving line on stderr, or as a line every ten seconds; warnings stay."""
     out = console(stderr=True)
     log = logging.getLogger("aether_deploy")
     log.setLevel(logging.INFO)
-    warning = logging.StreamHandler(sys.stderr)
-    warning.setLevel(logging.WARNING)
-    warning.setFormatter(_Note())
     with contextlib.ExitStack() as stack:
-        handlers: list[logging.Handler] = [warning]
         if out.is_terminal:
-            handlers.append(_moving_line(out, description, stack))
-        for handler in handlers:
+            moving = _moving_line(out, description, stack)
+        else:
+            sparse = _Sparse(out, description)
+            stack.callback(sparse.end)
+            moving = sparse.handler
+        for handler in (_NoteHandler(out), moving):
             log.addHandler(handler)
             stack.callback(log.removeHandler, handler)
         yield
@@ -134,6 +178,13 @@ def without_tf32() -> None:
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
-def show_report(report: ParityReport, out: Console, *, title: str = "parity") -> None:
-    """Prints a table with one row per case, and what the gate allows."""
+def show_cases(report: ParityReport, out: Console, *, title: str = "parity") -> None:
+    """Prints a table with one row per case, and what is allowed."""
     out.print(report.table(title=printable(title)))
+
+
+def show_verdict(report: ParityReport, out: Console) -> None:
+    """Prints the verdict in one plain line."""
+    from aether_deploy.proof.words import verdict_line
+
+    out.print(verdict_line(report.as_dict()))

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from aether_deploy.engines.worker import MODULES
 from aether_deploy.errors import EngineError
+from aether_deploy.extras import install_extra
 from aether_deploy.files import scratch
 
 __all__ = ["FLAVOURS", "EngineProcess", "Flavour", "RefusedError", "tensorrt_version"]
@@ -33,13 +34,16 @@ class Flavour:
         name: of the format.
         title: the name shown to people.
         tag: in file names, before the version.
-        install: the pip command that installs it.
     """
 
     name: str
     title: str
     tag: str
-    install: str
+
+    @property
+    def install(self) -> str:
+        """The pip command that installs it; the extra has the format's name."""
+        return install_extra(self.name)
 
     @property
     def module(self) -> str:
@@ -50,8 +54,8 @@ class Flavour:
 FLAVOURS = {
     flavour.name: flavour
     for flavour in (
-        Flavour("tensorrt", "TensorRT", "trt", "pip install 'aether-deploy[tensorrt]'"),
-        Flavour("tensorrt-rtx", "TensorRT-RTX", "trtrtx", "pip install 'aether-deploy[tensorrt-rtx]'"),
+        Flavour("tensorrt", "TensorRT", "trt"),
+        Flavour("tensorrt-rtx", "TensorRT-RTX", "trtrtx"),
     )
 }
 

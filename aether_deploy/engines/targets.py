@@ -15,6 +15,7 @@ __all__ = [
     "RTX_CAPABILITIES",
     "SM75",
     "ComputeCapability",
+    "check_names",
     "check_rtx",
     "parse_gpus",
 ]
@@ -86,6 +87,18 @@ def parse_gpus(names: Iterable[str], *, current: ComputeCapability | None = None
     if not found:
         raise EngineError(f"no GPU named; expected some of {_known()}")
     return tuple(sorted(found))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuses unknown GPU names; `current` may be missing here and is looked at later.
+
+    Raises:
+        EngineError: an unknown name; the message lists the known ones.
+    """
+    for item in names:
+        for name in item.split(","):
+            if name.strip() and name.strip().lower() != "current":
+                _capability(name.strip().lower(), None)
 
 
 def check_rtx(capabilities: Iterable[ComputeCapability], *, ffn: str) -> None:

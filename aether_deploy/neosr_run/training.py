@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aether_deploy.errors import ConfigError, NeosrError
 from aether_deploy.neosr_run.neosr import Neosr, Receipt, run_neosr
@@ -53,6 +54,7 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     if neosr.checkout is None and stated.get("datasets", {}).get("train", {}).get("accumulate", 1) != 1:
         raise ConfigError(f"{options}: accumulate needs --neosr PATH; with the installed neosr take it out")
     root = (root or Path.cwd()) if neosr.checkout is None else neosr.checkout
+    _require_photos(stated, root, options)
     experiments = Path(stated.get("path", {}).get("experiments_root") or root / "experiments")
     experiment = experiments / str(stated["name"])
     experiments.mkdir(parents=True, exist_ok=True)
@@ -63,3 +65,14 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     if not receipt.forwards:
         raise NeosrError(f"neosr's training run never ran an AetherNet; is it the type in [network_g] of {options}?")
     return Trained(experiment, newest_checkpoint(experiment), receipt)
+
+
+def _require_photos(stated: dict[str, Any], root: Path, options: Path) -> None:
+    """Raises ConfigError for a folder of photos that is not there; neosr would only fail after it has begun."""
+    for name, dataset in stated.get("datasets", {}).items():
+        for key, folder in dataset.items() if isinstance(dataset, dict) else ():
+            if key.startswith("dataroot") and not (root / str(folder)).exists():
+                raise ConfigError(
+                    f"{options}: datasets.{name}.{key} is {str(folder)!r}, which is not there; "
+                    "give the folder of your photos"
+                )

@@ -51,21 +51,27 @@ class Pace:
 
     Args:
         total: number of steps; 0 or None if unknown, which leaves the estimate out.
+        done: how many of them an earlier run made.
     """
 
-    def __init__(self, total: int | None) -> None:
-        self._total = total
+    def __init__(self, total: int | None, done: int = 0) -> None:
+        self.total = total
+        self.count = done
         self._began = time.monotonic()
-        self._count = 0
+        self._before = done
 
     def step(self, what: str) -> str:
         """Counts one more step: `3/10 what, 1.50/s, ETA 0:04`, minutes and seconds."""
-        self._count += 1
-        rate = self._count / max(time.monotonic() - self._began, 1e-9)
-        if not self._total:
-            return f"{self._count} {what}, {rate:.2f}/s"
-        seconds = round(max(0, self._total - self._count) / rate)
-        return f"{self._count}/{self._total} {what}, {rate:.2f}/s, ETA {seconds // 60}:{seconds % 60:02}"
+        self.count += 1
+        rate = (self.count - self._before) / max(time.monotonic() - self._began, 1e-9)
+        if not self.total:
+            return f"{self.count} {what}, {rate:.2f}/s"
+        seconds = round(max(0, self.total - self.count) / rate)
+        return f"{self.count}/{self.total} {what}, {rate:.2f}/s, ETA {seconds // 60}:{seconds % 60:02}"
+
+    def stopped(self, kept: str = "") -> KeyboardInterrupt:
+        """What to raise in place of a Ctrl-C: the command shows its message."""
+        return KeyboardInterrupt(f"stopped at {self.count} of {self.total}{kept}; the same command goes on")
 
 
 def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[Job]:
@@ -118,7 +124,7 @@ def upscale_folder(
     """
     result = FolderResult()
     open_jobs, result.skipped = _divide(jobs, output, upscaler.identity(model), overwrite)
-    pace = Pace(len(open_jobs))
+    pace = Pace(len(jobs), len(result.skipped))
 
     def read() -> Iterator[tuple[Job, Picture | AetherDeployError]]:
         for job in open_jobs:
@@ -137,7 +143,10 @@ def upscale_folder(
             result.written.append(job.target)
         logger.info("%s", pace.step(job.source.name))
 
-    result.share = overlapped(read(), work, write)
+    try:
+        result.share = overlapped(read(), work, write)
+    except KeyboardInterrupt:
+        raise pace.stopped() from None
     return result
 
 

@@ -8,6 +8,7 @@ the sound are joined without re-encoding.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -84,6 +85,8 @@ class VideoResult:
         audio, subtitles: streams copied.
         width, height: of the result, in pixels.
         share: how much of the time the network was busy.
+        seconds: that this run took.
+        duration: of the film, in seconds.
     """
 
     frames: int
@@ -95,6 +98,13 @@ class VideoResult:
     width: int
     height: int
     share: Share
+    seconds: float
+    duration: float
+
+    @property
+    def fps(self) -> float:
+        """Frames of this run in a second."""
+        return (self.frames - self.resumed) / max(self.seconds, 1e-9)
 
 
 def upscale_video(
@@ -142,6 +152,7 @@ def _checked(source: Path, options: VideoOptions) -> Survey:
 def _upscale(
     upscaler: Upscaler, found: Survey, source: Path, target: Path, options: VideoOptions, model: str
 ) -> VideoResult:
+    began = time.monotonic()
     encoding = _encoding(found, source, target, options, upscaler.scale)
     identity = {
         "source": [source.name, source.stat().st_size, source.stat().st_mtime_ns],
@@ -174,12 +185,14 @@ def _upscale(
         width=width,
         height=height,
         share=share,
+        seconds=time.monotonic() - began,
+        duration=found.frames / float(encoding.rate),
     )
 
 
 def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: Path) -> Share:
     """Every frame that is not in a part yet."""
-    pace = Pace(found.frames - writer.done)
+    pace = Pace(found.frames, writer.done)
 
     def work(frame: Frame) -> Frame:
         return Frame(upscaler(frame.picture), frame.pts)
@@ -194,6 +207,8 @@ def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: 
             container.streams.video[0].thread_type = "AUTO" if found.whole else "NONE"
             share = overlapped(_decode(container, writer.encoding, writer.done), work, sink)
         writer.finish_part()
+    except KeyboardInterrupt:
+        raise pace.stopped(f" frames, of which {writer.kept} are kept") from None
     finally:
         writer.abandon()
     return share

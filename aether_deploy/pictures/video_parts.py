@@ -76,6 +76,11 @@ class PartWriter:
         self._stream: Any = None
 
     @property
+    def kept(self) -> int:
+        """Frames in the parts that are whole by now."""
+        return self._number * self._length
+
+    @property
     def _temporary(self) -> Path:
         return self._folder / f"{self._number:06}.tmp"
 

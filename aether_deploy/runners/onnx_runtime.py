@@ -15,8 +15,10 @@ import psutil
 
 from aether_deploy.arrays import Array, Shape
 from aether_deploy.errors import AetherDeployError, OutOfMemoryError, RunnerError
+from aether_deploy.extras import onnxruntime_gpu
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.runners.devices import PROVIDERS
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.onnx_reading import OnnxModel, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
@@ -201,7 +203,8 @@ def require_provider(provider: str) -> None:
 
     available = ort.get_available_providers()
     if provider not in available:
-        raise RunnerError(f"{provider} is not in this ONNX Runtime; available: {', '.join(available)}")
+        remedy = f"; {onnxruntime_gpu()}" if provider in PROVIDERS.values() else ""
+        raise RunnerError(f"{provider} is not in this ONNX Runtime, which has {', '.join(available)}{remedy}")
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:
