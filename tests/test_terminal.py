@@ -73,19 +73,8 @@ def test_the_list_of_commands_has_no_cut_sentences_and_one_voice(call: Callable[
 def test_the_examples_run(folder: Path, call: Callable[..., Ran]) -> None:
     """In the order of a person's work."""
     (folder / "recipe.toml").write_text("checkpoint = '2x_Name.pth'\noutput = 'deployed'\n[[export]]\n")
-    for name in [
-        "inspect",
-        "fuse",
-        "export",
-        "parity",
-        "verify",
-        "upscale",
-        "report",
-        "release",
-        "run",
-        "train",
-        "doctor",
-    ]:
+    names = ["inspect", "fuse", "export", "parity", "verify", "upscale", "report", "release", "run", "train", "doctor"]
+    for name in names:
         ran = call(*shlex.split(example(name)))
         assert ran.code == 0, (name, ran.err)
         *_, last = (ran.out + ran.err).rstrip().splitlines()
