@@ -18,13 +18,18 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# An environment of before may hold `onnxruntime`, which shares its folder with `onnxruntime-gpu`: together they break.
+CLEAN_ORT = $(BIN)/python -m pip --disable-pip-version-check uninstall --quiet --yes onnxruntime 2>/dev/null || true
+
 $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing aether-deploy; torch with its CUDA packages is about 5 GB on disk"
+	@$(CLEAN_ORT)
 	$(PIP) --quiet -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing aether-deploy and what its tests need, neosr included; about 6 GB on disk"
+	@$(CLEAN_ORT)
 	$(PIP) --quiet -e ".[test]"
 	@touch $@ $(VENV)/.demo
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.proof.manifest import tool_versions, utc_now
 
 
@@ -22,6 +23,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
-        "tools": tool_versions("torch", "onnx", "onnxruntime", "numpy"),
+        "tools": tool_versions("torch", "onnx", *ONNXRUNTIMES, "numpy"),
         "measured": utc_now(),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aether_deploy.artifacts import examination
+from aether_deploy.artifacts import examination, onnx_providers
 from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.targets import ComputeCapability
 from aether_deploy.extras import install_extra
@@ -68,6 +68,7 @@ def test_a_provider_that_falls_to_the_cpu_is_found_out(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", Session)
+    monkeypatch.setattr(onnx_providers, "read_driver", lambda: driver(ComputeCapability(8, 9)))
     (finding,) = examine_providers()
     assert not finding.works
     assert finding.detail == "does not load: ONNX Runtime fell to CPUExecutionProvider without an error"

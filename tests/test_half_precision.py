@@ -408,3 +408,20 @@ def test_below_opset_20_gelu_is_half_too() -> None:
 def test_bf16_stores_bf16(model: ir.Model) -> None:
     half = to_half(model, "bf16").model
     assert {value.dtype for value in half.graph.initializers.values()} == {FLOAT, BFLOAT16}
+
+
+def test_what_rounding_did_is_counted_exactly() -> None:
+    """Of seven weights, none of them twice: two overflow, three underflow, one is zero already, one is right."""
+    tensor = np.array([1e6, -70000, 1e-9, -1e-9, 1e-12, 0.0, 1.5], np.float32)
+    empty = np.zeros(0, np.float32)
+    ends = [ir.val("x", dtype=ir.DataType.FLOAT, shape=[7])]
+    weights = [ir.Value(name=name, const_value=ir.Tensor(array)) for name, array in (("w", tensor), ("e", empty))]
+    nodes = [ir.node("Add", [ends[0], weight]) for weight in weights]
+    graph = ir.Graph(ends, [node.outputs[0] for node in nodes], nodes=nodes, initializers=weights)
+    loss = round_weights(graph, dict.fromkeys(nodes, ir.DataType.FLOAT16), ir.DataType.FLOAT16)
+    assert loss == WeightLoss(rounded=7, overflow=2, underflow=3, largest=1e6, worst="w")
+    stored = graph.initializers["w"].const_value
+    assert stored is not None
+    assert stored.dtype == ir.DataType.FLOAT16
+    loss = round_weights(graph, dict.fromkeys(nodes, ir.DataType.FLOAT), ir.DataType.FLOAT16)
+    assert loss == WeightLoss(0, 0, 0, 0.0, "")

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aether_deploy.errors import ManifestError
+from aether_deploy.files import sha256_of
 from aether_deploy.network.aether import read_spec
+from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.precisions.variant import Variant
-from aether_deploy.proof.manifest import EngineRecord, Manifest, manifest_path, read_manifest, require_match
+from aether_deploy.proof.manifest import (
+    EngineRecord,
+    Manifest,
+    describe_artifact,
+    describe_source,
+    manifest_path,
+    read_manifest,
+    require_match,
+)
+from tests.helpers.commands import Ran
 from tests.helpers.manifests import PARITY, SHA256, SOURCE
-from tests.helpers.networks import tiny
+from tests.helpers.networks import save, tiny
 
 ISLANDS = {"asked": "tail", "policy": "tail", "ops": {"Conv": 1}, "casts": 3, "measured": []}
 ARTIFACT = {"file": "a.onnx", "sha256": SHA256, "bytes": 5, "kind": "onnx"}
@@ -125,3 +140,90 @@ def test_a_wrong_field_is_named(place: tuple[Any, ...], value: Any, said: str, t
     path.write_text(json.dumps(values))
     with pytest.raises(ManifestError, match=said):
         read_manifest(tmp_path / "a.onnx")
+
+
+def test_of_a_fused_file(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """All of it but figures and hashes."""
+    given = save(tiny(), tmp_path / "2x_T.pth")
+    assert call("fuse", given, "-o", tmp_path / "f.pth").code == 0
+    text = (tmp_path / "f.pth.json").read_text()
+    assert text.startswith('{\n  "schema": 1,\n  "artifact": {\n    "file": "f.pth",')
+    assert text.endswith("}\n")
+    values = json.loads(text)
+    assert list(values) == [
+        "schema",
+        "artifact",
+        "source",
+        "network",
+        "parity",
+        "precision",
+        "io",
+        "ffn",
+        "tools",
+        "created",
+    ]
+    assert values["artifact"] == {
+        "file": "f.pth",
+        "sha256": sha256_of(tmp_path / "f.pth"),
+        "bytes": (tmp_path / "f.pth").stat().st_size,
+        "kind": "checkpoint",
+    }
+    assert values["source"] == {
+        "file": "2x_T.pth",
+        "sha256": sha256_of(given),
+        "param_key": "params",
+        "form": "unfused",
+    }
+    assert values["network"] == {
+        "family": "aether",
+        "variant": "aether",
+        "scale": 2,
+        "in_chans": 3,
+        "embed_dim": 12,
+        "depths": [1, 2],
+        "hidden": 24,
+        "lk_kernel": 7,
+        "sk_kernel": None,
+        "fused": True,
+        "img_range": 1.0,
+        "mlp_ratio": 2.0,
+    }
+    assert list(values["tools"]) == ["python", "aether-deploy", "torch", "numpy"]
+    assert values["tools"]["python"] == platform.python_version()
+    assert values["tools"]["aether-deploy"] == version("aether-deploy")
+    made = datetime.fromisoformat(values["created"])
+    assert made.utcoffset() == timedelta(0)
+    assert abs(datetime.now(UTC) - made) < timedelta(minutes=2)
+
+
+def test_of_a_file_made_from_a_fused_one(tmp_path: Path) -> None:
+    fused = load_checkpoint(save(tiny(fused_init=True), tmp_path / "2x_T.pth"))
+    assert describe_source(fused)["form"] == "fused"
+    assert describe_artifact(fused.path, "onnx", name="final.onnx")["file"] == "final.onnx"
+
+
+def test_what_an_old_manifest_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    values = json.loads(manifest(variant=Variant("fp16")).write(path).read_text())
+    for key in ("io", "ffn", "opset"):
+        del values[key]
+    manifest_path(path).write_text(json.dumps(values))
+    read = read_manifest(path)
+    assert read is not None
+    assert (read.variant.io, read.variant.ffn, read.variant.opset) == ("fp32", "linear", 20)
+
+
+def test_no_nan_is_ever_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        manifest(activations={"largest": float("nan")}).write(tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_manifest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    text = manifest().write(path).read_text()
+    manifest_path(path).write_text(text + " " * ((1 << 24) - len(text)))
+    assert read_manifest(path) is not None
+    manifest_path(path).write_text(text + " " * ((1 << 24) - len(text) + 1))
+    with pytest.raises(ManifestError):
+        read_manifest(path)

@@ -11,7 +11,7 @@ from aether_deploy.errors import CheckpointError
 from aether_deploy.network.aether import read_spec
 from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.definition import arch
-from aether_deploy.network.families import recognise
+from aether_deploy.network.families import recognise, spec_from_dict
 from tests.helpers.networks import tiny
 
 NETWORKS: list[dict[str, Any]] = [
@@ -107,3 +107,12 @@ def test_other_networks_are_refused_by_name(change: Any, says: str) -> None:
     with pytest.raises(CheckpointError, match=says):
         state_dict = change(dict(tiny().state_dict()))
         recognise(state_dict).read(state_dict)
+
+
+def test_img_range_is_one_unless_it_is_said() -> None:
+    spec = read_spec(tiny().state_dict())
+    assert spec.with_img_range(255.0).img_range == 255.0
+    values = spec.with_img_range(255.0).as_dict()
+    assert spec_from_dict(values) == spec.with_img_range(255.0)
+    del values["img_range"]
+    assert spec_from_dict(values).img_range == 1.0

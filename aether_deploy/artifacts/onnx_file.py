@@ -16,7 +16,9 @@ from aether_deploy.artifacts.formats import Finding, Format, KnownFile
 from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
 from aether_deploy.artifacts.onnx_proof import prove_again, write_proved
 from aether_deploy.artifacts.onnx_providers import examine_providers
+from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import RunnerError
+from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.files import publish, staging
 from aether_deploy.graphs.shapes import dynamic_shapes, static_shapes
 from aether_deploy.precisions.table import PRECISIONS
@@ -76,7 +78,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
         variant=variant,
         shapes=dict(static_shapes(variant.static, spec.scale) if variant.static else dynamic_shapes(spec.in_chans)),
         **proof.half,
-        tools=manifest.tool_versions("torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy"),
+        tools=manifest.tool_versions("torch", "onnx", "onnx-ir", "onnxscript", *ONNXRUNTIMES, "numpy"),
         created=manifest.utc_now(),
     )
     written.write(path)
@@ -107,9 +109,13 @@ def _metadata(source: Source, variant: Variant) -> dict[str, str]:
 def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
     """Opens it in ONNX Runtime; on the CPU, half precision is rounded if `faithful` or if operators are missing."""
     device = device or "cpu"
+    # ONNX Runtime with CUDA looks for its libraries, and prints what it misses, even where there is no driver.
+    driver = read_driver() if device != "cpu" else None
     if device not in ("auto", "cpu"):
+        if driver is not None and not driver.gpus:
+            raise RunnerError(f"--device {device}: {driver.problem}; or choose --device cpu")
         return OnnxRunner(file.path, provider=PROVIDERS[device], threads=threads)
-    if device == "auto":
+    if driver is not None and driver.gpus:
         import onnxruntime as ort
 
         for provider in [PROVIDERS[name] for name in AUTO[:-1]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from aether_deploy.artifacts.formats import Finding
+from aether_deploy.engines.gpus import read_driver
 from aether_deploy.extras import clashing_onnxruntimes, onnxruntime_gpu, repair_onnxruntime
 from aether_deploy.runners.onnx_runtime import onnxruntime_errors, preload_libraries
 
@@ -26,7 +27,9 @@ def examine_providers() -> list[Finding]:
     import onnxruntime as ort
 
     logger.info("ONNX Runtime")
-    preload_libraries()
+    driver = read_driver()
+    if driver.gpus:
+        preload_libraries()
     available = ort.get_available_providers()
     # Azure's calls a web service; CUDA's is the one that most people look for.
     wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])
@@ -42,8 +45,9 @@ def examine_providers() -> list[Finding]:
             remedy = onnxruntime_gpu() if package == "onnxruntime-gpu" else f"pip install {package}"
             found.append(Finding("provider", provider, False, detail, remedy))
             continue
-        problem = _try_provider(provider)
-        remedy = onnxruntime_gpu() if problem and package == "onnxruntime-gpu" else ""
+        missing = driver.problem if package == "onnxruntime-gpu" else ""
+        problem = missing or _try_provider(provider)
+        remedy = onnxruntime_gpu() if problem and not missing and package == "onnxruntime-gpu" else ""
         found.append(Finding("provider", provider, not problem, problem or "runs an operator", remedy))
     return found
 

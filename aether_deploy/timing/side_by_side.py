@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.arrays import Shape
+from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.files import scratch
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def benchmark(
         # The fused network's, so that fusing counts as speed and not as work; None if unknown.
         spec = runner.spec.as_fused() if runner.spec else None
     return {
-        "tools": tool_versions("torch", "onnxruntime", "openvino", "numpy"),
+        "tools": tool_versions("torch", *ONNXRUNTIMES, "openvino", "numpy"),
         "measured": utc_now(),
         "device": device,
         "threads": threads,
