@@ -368,7 +368,7 @@ def test_an_earlier_export_survives_a_failed_one(
     assert call("export", checkpoint_file).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     damage(monkeypatch, _swap)
-    assert call("export", checkpoint_file).code == 3
+    assert call("export", checkpoint_file, "--overwrite").code == 3
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
