@@ -12,8 +12,8 @@ COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(ls /wheels/*.whl)[tensorrt-rtx]" \
     && rm -rf /wheels /tmp/constraints.txt \
-    && useradd --create-home user
-USER user
+    && useradd --create-home --uid 1000 user
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["aether-deploy"]
 CMD ["--help"]

@@ -40,6 +40,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 test: lint
 	$(BIN)/python -m pytest --cov

@@ -9,21 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aether_deploy.artifacts.inspection import describe_file
 from aether_deploy.artifacts.opening import known_file, open_known
-from aether_deploy.errors import EngineError
-from aether_deploy.html_report.crops import Photo, photo_of
+from aether_deploy.errors import EngineError, ManifestError
+from aether_deploy.html_report.crops import Photo, detail, photo_of
+from aether_deploy.pictures.images import list_images, read_image
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.comparison import compare_runners, fitting_cases
-from aether_deploy.proof.manifest import utc_now
-from aether_deploy.proof.photos import parity_photos
+from aether_deploy.proof.manifest import read_manifest, utc_now
+from aether_deploy.proof.photos import PARITY_CROP, parity_photos
 from aether_deploy.proof.verdict import ParityReport
+from aether_deploy.samples import PHOTOS
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
 
-__all__ = ["Facts", "Request", "examine"]
+__all__ = ["WHOLE", "Facts", "Request", "examine"]
+
+logger = logging.getLogger(__name__)
+
+# The largest part of a photo that is shown, (height, width) of the low resolution: what a large network takes less than
+# a minute for.
+WHOLE = (224, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,10 @@ class Facts:
         model, against: see `inspection.describe_file`.
         runner: name of the runner of the model, for people; "" if it could not be run.
         parity: of this run; None if nothing was compared.
-        photos: the outputs.
+        photos: the outputs for the parity cases that are photos.
+        whole: the outputs for the photo with the most detail, as much of it as `WHOLE`; None if no photo is larger than
+            a parity case, or the model takes no such size.
+        siblings: (name, bytes) of the model, the checkpoint, and the files beside the model from the same checkpoint.
         statements: what a reader must know about how this was found, each a sentence.
         created: UTC, ISO 8601.
     """
@@ -66,6 +80,8 @@ class Facts:
     runner: str
     parity: ParityReport | None
     photos: tuple[Photo, ...]
+    whole: Photo | None
+    siblings: tuple[tuple[str, int], ...]
     statements: tuple[str, ...]
     created: str
 
@@ -107,10 +123,12 @@ def examine(request: Request) -> Facts:
         except EngineError as error:
             if request.against:
                 raise
-            return Facts(request, model, None, "", None, (), (f"Not executed in this run: {error}.",), utc_now())
+            said = (f"Not executed in this run: {error}.",)
+            return Facts(request, model, None, "", None, (), None, _siblings(request, model, None), said, utc_now())
         runner = stack.enter_context(opened)
         reference = stack.enter_context(open_known(other, trust=request.trust, faithful=True)) if other else None
         parity, photos, left_out = _compare(request, runner, reference)
+        whole = _whole(request, runner, reference)
     statements = [
         *_how_it_ran(request, model, runner),
         *([f"{against['file']}, the reference, ran as {reference.name}."] if against and reference else []),
@@ -119,7 +137,8 @@ def examine(request: Request) -> Facts:
         *([] if photos else ["No photo is an input that the network takes, so there are no pictures."]),
         *(f"Warning of this run: {warning}." for warning in warned),
     ]
-    return Facts(request, model, against, runner.name, parity, photos, tuple(statements), utc_now())
+    siblings = _siblings(request, model, against)
+    return Facts(request, model, against, runner.name, parity, photos, whole, siblings, tuple(statements), utc_now())
 
 
 def _compare(
@@ -136,6 +155,40 @@ def _compare(
     triples = zip(compared.reference.cases, compared.reference.outputs, compared.outputs, strict=True)
     shown = [photo_of(*one) for one in triples if _shows(one[0]) and one[1].shape == one[2].shape]
     return compared.report, tuple(shown), compared.left_out
+
+
+def _whole(request: Request, runner: Runner, reference: Runner | None) -> Photo | None:
+    """The part of at most `WHOLE` of the photo with the most detail, through both."""
+    if runner.in_chans != 3:
+        return None
+    parts = []
+    for path in list_images(PHOTOS if request.images is None else request.images):
+        image = read_image(path)
+        height, width = (min(have, most) for have, most in zip(image.shape[2:], WHOLE, strict=True))
+        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+        part = np.ascontiguousarray(image[:, :, top : top + height, left : left + width])
+        if part.shape[2] > PARITY_CROP[0] and part.shape[3] > PARITY_CROP[1]:
+            parts.append(Case(printable(path.stem), part))
+    best = max(parts, key=lambda case: float(detail(case.lr[0]).mean()), default=None)
+    if best is None or not all(one.takes(best.lr.shape) for one in (runner, reference) if one):
+        return None
+    logger.info("the whole of %s", best.name)
+    expected = reference.run(best.lr) if reference else None
+    actual = runner.run(best.lr)
+    return photo_of(best, expected, actual) if expected is None or expected.shape == actual.shape else None
+
+
+def _siblings(request: Request, model: dict[str, Any], against: dict[str, Any] | None) -> tuple[tuple[str, int], ...]:
+    found = {model["file"]: model["bytes"]}
+    source = model["source"] and model["source"].get("sha256")
+    for path in sorted(request.model.parent.glob("*.json")) if source and request.model.is_file() else ():
+        with contextlib.suppress(ManifestError):
+            manifest = read_manifest(path.with_suffix(""))
+            if manifest is not None and manifest.source["sha256"] == source and path.with_suffix("").is_file():
+                found[path.stem] = manifest.artifact["bytes"]
+    if against is not None and against["sha256"] == source:
+        found.setdefault(against["file"], against["bytes"])
+    return tuple(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _shows(case: Case) -> bool:
@@ -155,12 +208,15 @@ def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iter
 
 def _where_it_came_from(model: dict[str, Any], against: dict[str, Any] | None) -> Iterator[str]:
     source = model["source"]
+    origin = against["source"] if against else None
     if model["manifest"].startswith("of another file"):
         yield f"The manifest beside {model['file']} describes another file: what it records was not proved of this one."
     if against is None or not source:
         return
     if source["sha256"] == against["sha256"]:
         yield f"{against['file']} is the very file that {model['file']} was made from (same sha256)."
+    elif origin and origin["sha256"] == source["sha256"]:
+        yield f"{against['file']} and {model['file']} were made from one checkpoint, {source['file']} (same sha256)."
     else:
         yield f"{model['file']} names another file as its source: {source['file']}, sha256 {source['sha256'][:12]}…"
 

@@ -2,54 +2,124 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.files import replacing
-from aether_deploy.html_report.crops import amplification, data_uri, difference_uri
+from aether_deploy.html_report.crops import data_uri, detail, heat_uri, scale_uri
 from aether_deploy.html_report.facts import Facts, Request, examine
+from aether_deploy.html_report.plots import margin_plot, ranges_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
+from aether_deploy.proof.words import in_levels, verdict_line
 
 __all__ = ["render", "write_report"]
 
 _KINDS = {row.kind: row.title for row in reversed(FORMATS.values())}
 
 
-def render(facts: Facts, speed: Speed | None = None) -> str:
-    """The page; every value in it is escaped."""
+def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
+    """The page; every value in it is escaped.
+
+    Args:
+        facts: what was found.
+        target: where the page will be, from whose folder its commands are typed.
+        speed: a benchmark, if there is one.
+    """
+    folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= _FILTERS
-    factor = amplification(facts.photos)
+    # Exactly what stands between the tags, or a browser refuses to run it.
+    script = f"\n{(folder / 'page.js').read_text(encoding='utf-8').rstrip()}\n"
+    parity = facts.parity and facts.parity.as_dict()
+    shown = sorted(facts.photos, key=lambda photo: -float(detail(photo.bicubic).mean()))
+    shown = [*([facts.whole] if facts.whole else []), *shown]
+    compared = shown if facts.against else []
+    full = parity["tolerance"]["max_abs"] if parity else 1.0
+    activations = (facts.model.get("activations") or {}) if facts.model["manifest"] == "sha256 matches" else {}
+    proof = parity or (facts.model["recorded"] if facts.model["manifest"] == "sha256 matches" else None)
     return environment.get_template("page.html").render(
         facts=facts,
-        parity=facts.parity and facts.parity.as_dict(),
+        parity=parity,
         recorded=facts.model["recorded"],
+        first_sentence=_first_sentence(parity) if parity else "",
+        verdict=verdict_line(parity).removeprefix("PROVED: ").capitalize() + "." if parity else "",
+        margin=margin_plot(proof) if proof and proof["cases"] else "",
+        shown=shown,
+        others=shown[1:],
+        heat=[
+            (photo, heat_uri(photo, full)) for photo in (compared[:1] if facts.verdict == "passed" else compared[:3])
+        ],
+        scale=scale_uri(),
+        full=full,
+        amplified=round(1 / full),
+        precision=facts.model.get("precision") or "the file",
+        sizes=sizes_plot(facts.siblings) if facts.siblings else "",
+        measure=_measure(facts, target),
+        ranges=ranges_plot(activations) if activations else "",
+        speed=speed,
         model_rows=list(_rows(facts.model)),
         against_rows=list(_rows(facts.against)) if facts.against else [],
-        photos=[(photo, difference_uri(photo, factor)) for photo in facts.photos],
-        factor=f"{factor:,}",
-        speed=speed,
-        check=_check(facts),
+        check=_check(facts, target),
+        style=Markup((folder / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script.strip("\n")),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _check(facts: Facts) -> str:
-    """The command that, typed in the files' folder, shows the figures again."""
-    names = [facts.against["file"] if facts.against else "CHECKPOINT", facts.model["file"]]
-    return shlex.join(["python", "-m", "aether_deploy.parity", *names])
+def _first_sentence(parity: dict[str, Any]) -> str:
+    """The verdict for a person who has ten seconds: what the eye would see, in steps of an 8-bit picture."""
+    photos = [case for case in parity["cases"] if case["allowed"] <= parity["tolerance"]["max_abs"] * 1.001]
+    worst = max(photos or parity["cases"], key=lambda case: math.inf if case["max_abs"] is None else case["max_abs"])
+    error = worst["max_abs"]
+    if not parity["passed"]:
+        if error is None:
+            return "It is another network: its output is not even finite."
+        allowed = in_levels(worst["allowed"], bare=True)
+        return f"It is another network: up to {in_levels(error)} off, where {allowed} is allowed."
+    if error * 255 < 1:
+        return f"Your eyes cannot tell them apart: at most {in_levels(error, bare=True)} of one 8-bit step."
+    return f"It is the same network: at most {in_levels(error)} apart, which is allowed for this precision."
+
+
+def _relative(path: Path, target: Path) -> str:
+    """A path as typed in the page's folder; absolute on another drive."""
+    try:
+        return os.path.relpath(path.resolve(), target.resolve().parent)
+    except ValueError:
+        return str(path.resolve())
+
+
+def _check(facts: Facts, target: Path) -> str:
+    """The command that, typed in the page's folder, shows the figures again."""
+    against = facts.request.against
+    names = [_relative(against, target) if against else "CHECKPOINT", _relative(facts.request.model, target)]
+    return shlex.join(["python", "-m", "aether_deploy.parity", *names, "--verbose"])
+
+
+def _measure(facts: Facts, target: Path) -> list[str]:
+    """The commands that time the model and make this page anew with the figures."""
+    model = _relative(facts.request.model, target)
+    against = [_relative(facts.request.against, target)] if facts.request.against else []
+    times = f"{shlex.join(['python', '-m', 'aether_deploy.benchmark', model, '--json'])} > speed.json"
+    words = ["python", "-m", "aether_deploy.report", model, *against, "--benchmark", "speed.json"]
+    return [times, shlex.join([*words, "-o", target.name, "--overwrite"])]
 
 
 def _rows(file: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -177,7 +247,7 @@ def write_report(request: Request, target: Path, *, benchmark: Path | None = Non
     """
     speed = read_speed(benchmark) if benchmark else None
     facts = examine(request)
-    page = render(facts, speed)
+    page = render(facts, target, speed)
     with replacing(target) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return facts
