@@ -260,3 +260,10 @@ def test_the_gate_closes(
     assert ran.json["parity"]["gate"] == "fp64"
     assert not ran.json["parity"]["passed"]
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_merged_kernel_has_the_dtype_of_the_large_one(dtype: torch.dtype) -> None:
+    large, small = torch.ones(4, 1, 7, 7, dtype=dtype), torch.ones(4, 1, 3, 3, dtype=dtype)
+    kernel, bias = merge_branches(large, small, torch.ones(4, dtype=dtype), torch.ones(4, dtype=dtype))
+    assert (kernel.dtype, bias.dtype) == (dtype, dtype)

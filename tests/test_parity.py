@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -23,10 +24,10 @@ from aether_deploy.network.definition import arch
 from aether_deploy.precisions.forms import onnx_model
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.cases import Case
-from aether_deploy.proof.figures import figures_of
+from aether_deploy.proof.figures import Figures, figures_of
 from aether_deploy.proof.manifest import manifest_path
 from aether_deploy.proof.tolerances import TOLERANCES
-from aether_deploy.proof.verdict import ParityError, Reference, capture, verify
+from aether_deploy.proof.verdict import ParityError, Reference, _failure, capture, verify
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.runners.rounded import RoundedRunner
 from tests.helpers.commands import Ran, error_line
@@ -281,3 +282,29 @@ def test_what_is_allowed_grows_with_outputs_beyond_twice_white() -> None:
         reference = Reference((Case("x", output),), (output,))
         result = verify(reference, lambda _: output, "fp32").results[0]  # noqa: B023
         assert result.allowed == pytest.approx(2e-5 * factor), largest
+
+
+def test_another_shape_is_another_network() -> None:
+    case = Case("x", np.zeros((1, 3, 2, 2), np.float32))
+    reference = Reference((case,), (np.zeros((1, 3, 4, 4), np.float32),))
+    (result,) = verify(reference, lambda _: np.zeros((1, 3, 6, 6), np.float32), "fp32").results
+    assert result.case == "x 1x3x2x2"
+    assert result.failure == "shape (1, 3, 6, 6), expected (1, 3, 4, 4)"
+    figures = result.figures
+    assert all(map(math.isnan, (figures.max_abs, figures.mean_abs, figures.psnr)))
+    assert (figures.max_level, figures.levels_share, figures.nan, figures.inf) == (255, 1.0, 0, 0)
+
+
+def test_what_is_just_allowed_is_allowed() -> None:
+    """Each limit met exactly passes, and exceeded by the least fails; one NaN or one infinite value fails."""
+    row = TOLERANCES["fp16"]
+    met = Figures(row.max_abs, row.mean_abs, row.min_psnr, 1, 0.5, 0, 0)
+    assert _failure(met, row) == ""
+    for name, value, said in (
+        ("max_abs", math.nextafter(row.max_abs, 1), "max abs error"),
+        ("mean_abs", math.nextafter(row.mean_abs, 1), "mean abs error"),
+        ("psnr", math.nextafter(row.min_psnr, 0), "PSNR"),
+        ("nan", 1, "1 NaN and 0 infinite values"),
+        ("inf", 1, "0 NaN and 1 infinite values"),
+    ):
+        assert said in _failure(dataclasses.replace(met, **{name: value}), row)

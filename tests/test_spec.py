@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aether_deploy.errors import CheckpointError
-from aether_deploy.network.aether import read_spec
+from aether_deploy.network.aether import Aether, read_spec
 from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.definition import arch
 from aether_deploy.network.families import recognise, spec_from_dict
@@ -116,3 +116,15 @@ def test_img_range_is_one_unless_it_is_said() -> None:
     assert spec_from_dict(values) == spec.with_img_range(255.0)
     del values["img_range"]
     assert spec_from_dict(values).img_range == 1.0
+
+
+def test_one_key_of_either_kind_is_recognised() -> None:
+    assert Aether().recognises({"conv_first.weight"})
+    assert Aether().recognises({"layers.0.0.norm.weight"})
+    assert not Aether().recognises({"head.weight", "body.layers.0"})
+
+
+def test_fused_it_is_the_spec_of_the_fused_network() -> None:
+    assert read_spec(tiny().state_dict()).as_fused() == read_spec(tiny(fused_init=True).state_dict())
+    assert Aether().read(tiny().state_dict(), img_range=255.0).img_range == 255.0
+    assert Aether().read(tiny().state_dict()).img_range == 1.0
