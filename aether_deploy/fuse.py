@@ -56,7 +56,9 @@ def command(
         loaded = load_checkpoint(checkpoint, param_key=param_key, img_range=img_range, options=opt)
         output = output or default_output(loaded)
         output = output / default_output(loaded).name if output.is_dir() else output
-        require_free(output, [], overwrite=overwrite)
+        # Onto itself it is refused, or nothing is to be done: see `fuse_checkpoint`.
+        same = output.resolve() == loaded.path.resolve()
+        require_free(output, [], overwrite=overwrite or same)
         result = fuse_checkpoint(loaded, output, images=images)
 
     out = cli.console(stderr=as_json)

@@ -119,7 +119,7 @@ def test_a_copy_over_an_artifact_takes_its_own_manifest_along(tmp_path: Path, ca
     source, old, new = (tmp_path / f"{name}.pth" for name in ("net", "old", "new"))
     assert call("fuse", save(tiny(depths=(1, 1)), source), "-o", old).code == 0
     assert call("fuse", save(tiny(), source), "-o", new).code == 0
-    assert call("fuse", new, "-o", old).code == 0
+    assert call("fuse", new, "-o", old, "--overwrite").code == 0
     assert old.read_bytes() == new.read_bytes()
     assert known_file(old).matches
     ours, theirs = read_manifest(old), read_manifest(new)
@@ -144,7 +144,7 @@ def test_a_copy_without_a_manifest_removes_the_one_of_what_it_replaces(
     assert call("fuse", checkpoint_file, "-o", target).code == 0
     assert manifest_path(target).is_file()
     source = save(tiny(fused_init=True, depths=(1, 1)), tmp_path / "source.pth")
-    ran = call("fuse", source, "-o", target)
+    ran = call("fuse", source, "-o", target, "--overwrite")
     assert ran.code == 0, ran.err
     assert not manifest_path(target).exists()
     assert known_file(target).manifest is None

@@ -307,4 +307,5 @@ def test_what_is_just_allowed_is_allowed() -> None:
         ("nan", 1, "1 NaN and 0 infinite values"),
         ("inf", 1, "0 NaN and 1 infinite values"),
     ):
-        assert said in _failure(dataclasses.replace(met, **{name: value}), row)
+        exceeded = Figures(**{**dataclasses.asdict(met), name: value})
+        assert said in _failure(exceeded, row)
