@@ -41,6 +41,7 @@ __all__ = ["command"]
     metavar="DIR",
     help="Options, logs and images of both runs; by default <FUSED>_validation beside it.",
 )
+@cli.verbose_option
 @cli.json_option
 def command(
     fused: Path,
@@ -52,6 +53,7 @@ def command(
     neosr_python: str,
     img_range: float | None,
     output: Path | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Let neosr itself run the fused and the trained network, and compare both.
@@ -78,7 +80,7 @@ def command(
     if as_json and validation.report.passed:
         cli.print_json(validation.as_dict())
     elif not as_json:
-        _show(validation)
+        _show(validation, verbose=verbose)
     validation.report.require(fused.name)
     if not as_json:
         cli.say(f"{fused.name} is the trained network: {len(validation.images)} images run by neosr itself")
@@ -86,7 +88,7 @@ def command(
         cli.next_command("python", "-m", "aether_deploy.export", fused)
 
 
-def _show(validation: Validation) -> None:
+def _show(validation: Validation, *, verbose: bool) -> None:
     from rich.table import Table
 
     out = cli.console()
@@ -95,7 +97,7 @@ def _show(validation: Validation) -> None:
     out.print()
     for note in validation.notes:
         out.print(f"note: {note}")
-    if validation.report.passed:
+    if verbose and validation.report.passed:
         cli.show_cases(validation.report, out, title="floats of both networks, caught in neosr")
     table = Table(
         "image",

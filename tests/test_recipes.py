@@ -28,10 +28,10 @@ from aether_deploy.network.definition import arch
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.pictures.images import write_image
 from aether_deploy.proof.manifest import read_manifest
-from aether_deploy.recipes import keys, steps
+from aether_deploy.recipes import keys, steps, work
 from aether_deploy.recipes.recipe import Limits, read_recipe, schema
 from aether_deploy.recipes.record import NAME
-from aether_deploy.recipes.steps import tolerances
+from aether_deploy.recipes.work import tolerances
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import calm, randomize, save
 
@@ -200,7 +200,7 @@ def test_a_new_training_makes_everything(kitchen: Kitchen) -> None:
 
 def test_a_new_tool_makes_everything(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     newer = {**keys.tools(), "onnx": "99"}
-    monkeypatch.setattr(steps, "tools", lambda: newer)
+    monkeypatch.setattr(work, "tools", lambda: newer)
     monkeypatch.setattr("aether_deploy.recipes.running.tools", lambda: newer)
     assert set(kitchen.states("--dry-run").values()) == {"made"}
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aether_deploy.artifacts.inspection import describe_file
 from aether_deploy.artifacts.opening import known_file, open_known
 from aether_deploy.errors import EngineError, ManifestError
 from aether_deploy.html_report.crops import Photo, detail, photo_of
 from aether_deploy.pictures.images import list_images, read_image
+from aether_deploy.pictures.sizes import centre
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.comparison import compare_runners, fitting_cases
@@ -163,10 +162,7 @@ def _whole(request: Request, runner: Runner, reference: Runner | None) -> Photo 
         return None
     parts = []
     for path in list_images(PHOTOS if request.images is None else request.images):
-        image = read_image(path)
-        height, width = (min(have, most) for have, most in zip(image.shape[2:], WHOLE, strict=True))
-        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-        part = np.ascontiguousarray(image[:, :, top : top + height, left : left + width])
+        part = centre(read_image(path), *WHOLE)
         if part.shape[2] > PARITY_CROP[0] and part.shape[3] > PARITY_CROP[1]:
             parts.append(Case(printable(path.stem), part))
     best = max(parts, key=lambda case: float(detail(case.lr[0]).mean()), default=None)

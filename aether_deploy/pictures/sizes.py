@@ -7,7 +7,7 @@ from PIL import Image
 
 from aether_deploy.arrays import Array, quantize
 
-__all__ = ["bicubic", "fitted", "with_channels"]
+__all__ = ["bicubic", "centre", "fitted", "with_channels"]
 
 
 def bicubic(image: Array, width: int, height: int) -> Array:
@@ -15,6 +15,13 @@ def bicubic(image: Array, width: int, height: int) -> Array:
     pixels = quantize(image[0], 8).transpose(1, 2, 0)
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.float32).transpose(2, 0, 1)[None] / np.float32(255)
+
+
+def centre(image: Array, height: int, width: int) -> Array:
+    """The centre of (N, C, H, W), at most of this size, contiguous."""
+    height, width = min(height, image.shape[2]), min(width, image.shape[3])
+    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
+    return np.ascontiguousarray(image[:, :, top : top + height, left : left + width])
 
 
 def fitted(lr: Array, n: int, height: int, width: int) -> Array:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from aether_deploy.arrays import Array
 from aether_deploy.pictures.images import list_images, read_image
+from aether_deploy.pictures.sizes import centre
 from aether_deploy.samples import PHOTOS
 from aether_deploy.text import printable
 
@@ -28,12 +27,5 @@ def parity_photos(folder: str | os.PathLike[str] | None = None) -> list[tuple[st
     Raises:
         ImageError: see `list_images` and `read_picture`.
     """
-    photos = []
-    for path in list_images(PHOTOS if folder is None else Path(folder)):
-        image = read_image(path)
-        height, width = (min(have, most) for have, most in zip(image.shape[2:], PARITY_CROP, strict=True))
-        top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-        photos.append(
-            (printable(path.stem), np.ascontiguousarray(image[:, :, top : top + height, left : left + width]))
-        )
-    return photos
+    paths = list_images(PHOTOS if folder is None else Path(folder))
+    return [(printable(path.stem), centre(read_image(path), *PARITY_CROP)) for path in paths]

@@ -12,7 +12,7 @@ import numpy as np
 
 from aether_deploy.errors import ImageError
 from aether_deploy.pictures.images import list_images, read_image, write_image
-from aether_deploy.pictures.sizes import bicubic
+from aether_deploy.pictures.sizes import bicubic, centre
 from aether_deploy.runners.protocol import Runner
 from aether_deploy.samples import PHOTOS
 
@@ -65,7 +65,7 @@ def write_pictures(runner: Runner, folder: Path, photos: str | os.PathLike[str] 
         logger.info("picture %s", path.name)
         stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "photo"
         name = next(n for n in (stem, *(f"{stem}-{k}" for k in range(2, _MOST + 2))) if n not in written)
-        lr = _centre(read_image(path))
+        lr = centre(read_image(path), *SHOWN)
         after = runner.run(lr)
         if not np.isfinite(after).all():
             raise ImageError(f"{path}: the network's answer has NaN or infinite values; nothing to show")
@@ -75,11 +75,3 @@ def write_pictures(runner: Runner, folder: Path, photos: str | os.PathLike[str] 
             write_image(folder / file, image)
         written[name] = one
     return list(written.values())
-
-
-def _centre(
-    image: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    height, width = (min(have, most) for have, most in zip(image.shape[2:], SHOWN, strict=True))
-    top, left = (image.shape[2] - height) // 2, (image.shape[3] - width) // 2
-    return np.ascontiguousarray(image[:, :, top : top + height, left : left + width])

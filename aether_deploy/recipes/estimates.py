@@ -15,7 +15,8 @@ from aether_deploy.proof.photos import parity_photos
 
 if TYPE_CHECKING:
     from aether_deploy.recipes.record import Made
-    from aether_deploy.recipes.steps import Step, Work
+    from aether_deploy.recipes.steps import Step
+    from aether_deploy.recipes.work import Work
 
 __all__ = ["Estimate", "estimate"]
 

@@ -23,7 +23,8 @@ from aether_deploy.recipes.record import Made, Record, read_record
 
 if TYPE_CHECKING:
     from aether_deploy.recipes.estimates import Estimate
-    from aether_deploy.recipes.steps import Step, Work
+    from aether_deploy.recipes.steps import Step
+    from aether_deploy.recipes.work import Work
 
 __all__ = ["CHECKED", "MADE", "UNCHANGED", "Done", "run_recipe"]
 
@@ -72,7 +73,8 @@ def run_recipe(recipe: Recipe, *, dry_run: bool = False, force: bool = False) ->
     whole = _whole_key(recipe)
     if not force and record.recipe == whole and record.whole(output):
         return [Done(name, UNCHANGED, tuple(made.files)) for name, made in record.steps.items()]
-    from aether_deploy.recipes.steps import Work, plan_steps
+    from aether_deploy.recipes.steps import plan_steps
+    from aether_deploy.recipes.work import Work
 
     work = Work(recipe)
     steps = plan_steps(work)
