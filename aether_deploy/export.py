@@ -198,6 +198,7 @@ def _require_free(planned: ExportPlan, *, overwrite: bool) -> None:
 def _show_artifact(artifact: Artifact, out: Console, *, verbose: bool) -> None:
     engine = artifact.manifest.engine
     proved = engine.onnx["file"] if engine and not engine.executed else artifact.path.name
+    _show_choice(artifact.manifest, out)
     if verbose:
         cli.show_cases(artifact.report, out, title=f"{proved}, reloaded, against the network as trained")
         _show_half(artifact.manifest, out)
@@ -207,16 +208,20 @@ def _show_artifact(artifact: Artifact, out: Console, *, verbose: bool) -> None:
     cli.show_verdict(artifact.report, out)
 
 
-def _show_half(manifest: Manifest, out: Console) -> None:
-    """Prints the islands, weights and activations of a half-precision file, a line each."""
+def _show_choice(manifest: Manifest, out: Console) -> None:
+    """Prints what `--islands auto` tried, and the figure of each."""
     from aether_deploy.artifacts.onnx_proof import describe_step
 
+    if manifest.fp32_islands.get("asked") == "auto" and not manifest.engine:
+        for step in manifest.fp32_islands["measured"]:
+            out.print(f"auto    {describe_step(step)}")
+
+
+def _show_half(manifest: Manifest, out: Console) -> None:
+    """Prints the islands, weights and activations of a half-precision file, a line each."""
     if not manifest.fp32_islands or manifest.engine:
         return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
-    if islands["asked"] == "auto":
-        for step in islands["measured"]:
-            out.print(f"auto    {describe_step(step)}")
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
     out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")
     out.print(

@@ -102,7 +102,7 @@ def test_a_link_in_the_way_is_replaced_and_not_followed(place: Place) -> None:
     precious = place.scratch / "precious"
     precious.write_text("mine")
     (place.out / "2x_T_fused.pth").symlink_to(precious)
-    assert place.server.run(*COMMANDS["fuse"](place), folder=place.out).code == 0
+    assert place.server.run(*COMMANDS["fuse"](place), "--overwrite", folder=place.out).code == 0
     assert precious.read_text() == "mine"
     assert known_file(place.out / "2x_T_fused.pth").matches
     precious.unlink()
@@ -116,7 +116,8 @@ def test_several_runs_into_one_folder(count: int, place: Place) -> None:
     target = place.out / "f.pth"
     for _ in range(3):
         commands: list[list[object]] = [
-            ["fuse", place.given / f"2x_{('T', 'Other')[number % 2]}.pth", "-o", target] for number in range(count)
+            ["fuse", place.given / f"2x_{('T', 'Other')[number % 2]}.pth", "-o", target, "--overwrite"]
+            for number in range(count)
         ]
         for ended in place.server.race(*commands, folder=place.out):
             assert ended.code == 0, ended.err

@@ -202,7 +202,7 @@ class TestDevices:
         for device in ("cuda", "tensorrt"):
             ran = call("upscale", model, tmp_path / "x.png", "-o", tmp_path / "y.png", "--device", device)
             assert ran.code == 1
-            assert "ExecutionProvider" in error_line(ran)
+            assert f"--device {device}: no NVIDIA driver here" in error_line(ran)
             assert not (tmp_path / "y.png").exists()
         ran = call("upscale", checkpoint_file, tmp_path / "x.png", "-o", tmp_path / "y.png", "--device", "cuda")
         assert "sees no CUDA device" in error_line(ran)
@@ -272,6 +272,7 @@ class TestCommand:
         assert call("export", checkpoint_file, "-o", tmp_path).code == 0
         (model,) = tmp_path.glob("*.onnx")
         model.unlink()
+        write_picture(tmp_path / "any.png", _picture(3))
         ran = call("upscale", model, tmp_path / "any.png", "-o", tmp_path / "x.png")
         assert ran.code == 1
         assert "not there, only its manifest is" in error_line(ran)

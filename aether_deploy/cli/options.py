@@ -40,7 +40,9 @@ class Choice(click.Choice[str]):
 def require_readable(*paths: Path | None) -> None:
     """Raises AetherDeployError for a path that is not there, before anything slow is imported."""
     for path in paths:
-        if path is not None and not os.path.lexists(path):
+        # Where only the manifest is left, opening it has a better message.
+        left = path is not None and path.with_name(f"{path.name}.json").exists()
+        if path is not None and not left and not os.path.lexists(path):
             raise AetherDeployError(f"{path}: cannot be read (No such file or directory); check the path")
 
 
