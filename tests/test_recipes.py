@@ -416,3 +416,14 @@ def test_somebody_elses_record_is_refused_as_a_folder(tmp_path: Path, cooked: Ki
     assert ran.code == 1
     assert NAME in error_line(ran)
     assert issubclass(ConfigError, AetherDeployError)
+
+
+@pytest.mark.slow
+def test_neosr_validates_and_only_when_something_changed(kitchen: Kitchen) -> None:
+    kitchen.recipe["validate"] = {"images": str(kitchen.photos)}
+    states = kitchen.states()
+    assert states["validation/validation.json"] == "made"
+    assert states[FUSED] == "unchanged"
+    found = json.loads((kitchen.out / "validation" / "validation.json").read_text())
+    assert found["passed"] is True
+    assert set(kitchen.states().values()) == {"unchanged"}

@@ -424,3 +424,20 @@ def test_a_wrong_network_is_not_released(
     ran = call("release", save(small(), tmp_path / "2x_T.pth"), *WORDS, "-o", tmp_path / "out")
     assert ran.code == 3, ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["2x_T.pth"]
+
+
+@pytest.mark.slow
+def test_engines_if_asked(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    checkpoint = save(small(), tmp_path / "2x_T.pth")
+    shapes = ("--min-shape", "1x3x32x32", "--opt-shape", "1x3x48x64", "--max-shape", "1x3x64x96")
+    words = ["--engine", "tensorrt-rtx", "--gpu", "sm89", *shapes]
+    ran = call("release", checkpoint, *WORDS, "-o", tmp_path / "out", *words)
+    assert ran.code == 0, ran.err
+    (engine,) = (tmp_path / "out").glob("*.engine")
+    text = card(tmp_path / "out")[1]
+    assert f"`{engine.name}` was built without its GPU and never executed" in text
+    entry = json.loads((tmp_path / "out" / "2x-T.json").read_text())
+    assert {resource["type"] for resource in entry["resources"]} == {"pth", "safetensors", "onnx"}
+    ran = call("verify", tmp_path / "out", "--parity")
+    assert ran.code == 0, ran.err
+    assert f"{engine.name}: proved again" in ran.out

@@ -428,3 +428,25 @@ class TestPictures:
         photo = photo_of(Case("two", lr), None, actual)
         assert photo.actual.max() == 0.25
         assert photo.figures.max_abs == 0.75
+
+
+def test_the_line_that_compares_again_works_where_the_page_lies(
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pages").mkdir()
+    words = ["report", folder / FP16, folder / "2x_Calm.pth", "--images", folder / "photos"]
+    assert call(*words, "-o", folder / "pages" / "p.html").code == 0
+    line = page_of(folder / "pages" / "p.html").all("code")[-1].text
+    assert line == f"python -m aether_deploy.parity ../2x_Calm.pth ../{FP16} --verbose"
+    monkeypatch.chdir(folder / "pages")
+    ran = call(*line.removeprefix("python -m aether_deploy.").split())
+    assert ran.code == 0, ran.err
+    assert "PROVED: " in ran.out
+
+
+def test_a_fused_copy_is_of_the_same_checkpoint(folder: Path, call: Call) -> None:
+    assert call("fuse", folder / "2x_Calm.pth", "-o", folder / "f.pth").code == 0
+    ran = call("report", folder / FP32, folder / "f.pth", "--json")
+    said = " ".join(ran.json["statements"])
+    assert f"f.pth and {FP32} were made from one checkpoint, 2x_Calm.pth (same sha256)" in said
+    assert "another file" not in said
