@@ -14,6 +14,7 @@ import pytest
 
 import aether_deploy as ad
 from aether_deploy.samples import PHOTOS, SAMPLE
+from tests.helpers.networks import calm, save
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ CODE = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 
 
 def test_the_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copyfile(SAMPLE, tmp_path / "net_g_latest.pth")
+    save(calm(scale=2, embed_dim=8, depths=(1,), lk_kernel=5, sk_kernel=3), tmp_path / "net_g_latest.pth")
     shutil.copyfile(PHOTOS / "chelsea.png", tmp_path / "in.png")
     monkeypatch.chdir(tmp_path)
     exec(compile(CODE, "docs/api.md", "exec"), {})

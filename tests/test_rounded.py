@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from aether_deploy.artifacts.opening import open_artifact, open_runner
+from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import RunnerError
 from aether_deploy.graphs.exporter import export_onnx, save_onnx
 from aether_deploy.graphs.rounded_results import Rounded, RoundedResults
@@ -123,7 +124,7 @@ def test_onnxruntime_on_the_cpu_would_show_too_little(tmp_path: Path, sample: An
     assert shown < true / 1.5
 
 
-@pytest.mark.skipif("CUDAExecutionProvider" not in ort.get_available_providers(), reason="no GPU in ONNX Runtime")
+@pytest.mark.skipif(not read_driver().gpus, reason="no GPU here")
 @pytest.mark.parametrize("islands", ["default", "none"])
 def test_as_a_gpu_computes_it(tmp_path: Path, sample: Any, graph: ir.Model, photo: Any, islands: str) -> None:
     path = write(graph, tmp_path / "a.onnx", islands=islands)
