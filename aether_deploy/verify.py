@@ -93,8 +93,9 @@ def _figures(one: Proved) -> str:
         return one.failure
     if one.parity is None:
         return "the reference that the others were compared with"
-    worst, allowed = one.parity["figures"]["max_abs"] * 255, one.parity["tolerance"]["max_abs"] * 255
-    return f"proved again, at most {worst:.2g} of an 8-bit level, {allowed:.2g} allowed on photos"
+    from aether_deploy.proof.words import verdict_line
+
+    return verdict_line(one.parity).replace("PROVED", "proved again")
 
 
 if __name__ == "__main__":
