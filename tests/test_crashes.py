@@ -83,7 +83,7 @@ def differing(files: dict[str, bytes], whole: dict[str, bytes]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", ["fuse", "export", "run", "folder", "video"])
+@pytest.mark.parametrize("name", ["fuse", "run", "folder", "video"])
 def test_killed_at_its_last_write_point(place: Place, name: str, undisturbed: Callable[[str], Undisturbed]) -> None:
     """When all but the last rename or deletion is done."""
     expected = undisturbed(name)
