@@ -7,16 +7,17 @@ import hashlib
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.files import replacing
-from aether_deploy.html_report.crops import data_uri, detail, heat_uri, scale_uri
+from aether_deploy.html_report.crops import Photo, data_uri, detail, heat_uri, scale_uri
 from aether_deploy.html_report.facts import Facts, Request, examine
 from aether_deploy.html_report.plots import margin_plot, ranges_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
@@ -51,7 +52,7 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
     shown = sorted(facts.photos, key=lambda photo: -float(detail(photo.bicubic).mean()))
     shown = [*([facts.whole] if facts.whole else []), *shown]
     compared = shown if facts.against else []
-    full = parity["tolerance"]["max_abs"] if parity else 1.0
+    full = _full_scale(compared[:3], parity) if parity else 1.0
     activations = (facts.model.get("activations") or {}) if facts.model["manifest"] == "sha256 matches" else {}
     proof = parity or (facts.model["recorded"] if facts.model["manifest"] == "sha256 matches" else None)
     return environment.get_template("page.html").render(
@@ -81,6 +82,15 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         script=Markup(script.strip("\n")),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _full_scale(photos: Sequence[Photo], parity: dict[str, Any]) -> float:
+    """The difference with the brightest colour: what is allowed; of a failed comparison the largest that is shown."""
+    allowed = float(parity["tolerance"]["max_abs"])
+    if parity["passed"]:
+        return allowed
+    found = [photo.difference for photo in photos]
+    return max([allowed, *(float(one[np.isfinite(one)].max(initial=0)) for one in found)])
 
 
 def _first_sentence(parity: dict[str, Any]) -> str:
