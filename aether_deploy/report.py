@@ -85,11 +85,9 @@ def _summary(facts: Facts, target: Path) -> list[str]:
     wrote = f"wrote {target} ({target.stat().st_size / 1e3:.0f} kB)"
     if facts.parity is None:
         return [f"{wrote}: nothing was compared in this run", *facts.statements]
-    figures, allowed = facts.parity.overall, facts.parity.tolerance
-    return [
-        f"{wrote}: passed on {len(facts.parity.results)} inputs, worst error {figures.max_abs:.1e} "
-        f"({facts.parity.gate} allows {allowed.max_abs:.1e}), run by {facts.runner}"
-    ]
+    from aether_deploy.proof.words import verdict_line
+
+    return [f"{wrote}, run by {facts.runner}", verdict_line(facts.parity.as_dict())]
 
 
 def _next(facts: Facts, model: Path, output: Path | None) -> list[Any]:

@@ -22,7 +22,7 @@ from aether_deploy.html_report.facts import Facts, Request, examine
 from aether_deploy.html_report.plots import margin_plot, ranges_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
-from aether_deploy.proof.words import in_levels, verdict_line
+from aether_deploy.proof.words import headline, verdict_line
 
 __all__ = ["render", "write_report"]
 
@@ -59,7 +59,7 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         facts=facts,
         parity=parity,
         recorded=facts.model["recorded"],
-        first_sentence=_first_sentence(parity) if parity else "",
+        first_sentence=headline(parity) if parity else "",
         verdict=verdict_line(parity).removeprefix("PROVED: ").capitalize() + "." if parity else "",
         margin=margin_plot(proof) if proof and proof["cases"] else "",
         shown=shown,
@@ -91,21 +91,6 @@ def _full_scale(photos: Sequence[Photo], parity: dict[str, Any]) -> float:
         return allowed
     found = [photo.difference for photo in photos]
     return max([allowed, *(float(one[np.isfinite(one)].max(initial=0)) for one in found)])
-
-
-def _first_sentence(parity: dict[str, Any]) -> str:
-    """The verdict for a person who has ten seconds: what the eye would see, in steps of an 8-bit picture."""
-    photos = [case for case in parity["cases"] if case["allowed"] <= parity["tolerance"]["max_abs"] * 1.001]
-    worst = max(photos or parity["cases"], key=lambda case: math.inf if case["max_abs"] is None else case["max_abs"])
-    error = worst["max_abs"]
-    if not parity["passed"]:
-        if error is None:
-            return "It is another network: its output is not even finite."
-        allowed = in_levels(worst["allowed"], bare=True)
-        return f"It is another network: up to {in_levels(error)} off, where {allowed} is allowed."
-    if error * 255 < 1:
-        return f"Your eyes cannot tell them apart: at most {in_levels(error, bare=True)} of one 8-bit step."
-    return f"It is the same network: at most {in_levels(error)} apart, which is allowed for this precision."
 
 
 def _relative(path: Path, target: Path) -> str:

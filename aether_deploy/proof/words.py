@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["allowed_of", "in_levels", "nearest_case", "verdict_line"]
+__all__ = ["allowed_of", "headline", "in_levels", "nearest_case", "verdict_line"]
 
 
 def verdict_line(parity: Mapping[str, Any]) -> str:
@@ -27,6 +27,33 @@ def verdict_line(parity: Mapping[str, Any]) -> str:
     nearest = nearest_case(parity)
     error, allowed = in_levels(nearest["max_abs"]), in_levels(allowed_of(nearest, parity), bare=True)
     return f"PROVED: {error}, {allowed} allowed ({nearest['case']}, the nearest of {len(cases)} inputs)"
+
+
+def headline(parity: Mapping[str, Any]) -> str:
+    """The verdict for a person who has ten seconds: what the eye would see, in steps of an 8-bit picture.
+
+    A failure is told by an input that failed, with what is allowed for that one; an error within that has failed by its
+    mean or PSNR, and says so.
+
+    Args:
+        parity: see `verdict_line`.
+    """
+    failed = [case for case in parity["cases"] if case["failure"]]
+    if failed:
+        unknown = next((case for case in failed if case["max_abs"] is None), None)
+        if unknown is not None:
+            finite = not unknown["nan"] and not unknown["inf"]
+            return f"It is another network: {unknown['failure'] if finite else 'its output is not even finite'}."
+        worst = max(failed, key=lambda case: case["max_abs"] / allowed_of(case, parity))
+        if worst["max_abs"] <= allowed_of(worst, parity):
+            return f"It is another network: {worst['failure']}."
+        allowed = in_levels(allowed_of(worst, parity), bare=True)
+        return f"It is another network: up to {in_levels(worst['max_abs'])} off, where {allowed} is allowed."
+    photos = [case for case in parity["cases"] if allowed_of(case, parity) <= parity["tolerance"]["max_abs"] * 1.001]
+    error = max(case["max_abs"] for case in photos or parity["cases"])
+    if error * 255 < 1:
+        return f"Your eyes cannot tell them apart: at most {in_levels(error, bare=True)} of one 8-bit step."
+    return f"It is the same network: at most {in_levels(error)} apart, which is allowed for this precision."
 
 
 def nearest_case(parity: Mapping[str, Any]) -> Mapping[str, Any]:
