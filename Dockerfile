@@ -14,6 +14,6 @@ RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "$(ls /wheels/*
     && rm -rf /wheels /tmp/constraints.txt \
     && useradd --create-home --uid 1000 user
 USER 1000
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["aether-deploy"]
 CMD ["--help"]

@@ -10,6 +10,7 @@ from aether_deploy import cli
 from aether_deploy.artifacts.formats import EXPORTS
 from aether_deploy.cli import engine_options
 from aether_deploy.precisions.table import PRECISIONS
+from aether_deploy.proof.words import in_levels
 from aether_deploy.text import printable
 
 __all__ = ["command"]
@@ -111,7 +112,7 @@ def command(
     out = cli.console(stderr=as_json)
     for manifest in made.manifests:
         artifact, parity = manifest.artifact, manifest.proof[1]
-        proved = "" if parity is None else f", at most {parity['figures']['max_abs'] * 255:.2g} of an 8-bit level off"
+        proved = "" if parity is None else f", at most {in_levels(parity['figures']['max_abs'])} off"
         out.print(cli.mark(True), f"{artifact['file']} ({artifact['bytes'] / 1e6:.1f} MB){proved}")
     out.print(
         f"wrote   {made.folder}: {len(made.files)} files, README.md for Hugging Face and OpenModelDB's entry among them"

@@ -21,7 +21,7 @@ __all__ = ["command"]
 @click.option("--resume", is_flag=True, help="Continue from the newest training state (checkout only).")
 @click.option(
     "--template",
-    type=cli.Choice(template_names("train")),
+    type=cli.Choice(template_names()),
     help="Write a commented options file to OPTIONS, and stop; train.toml by default.",
 )
 @cli.overwrite_option
@@ -67,7 +67,7 @@ def command(
 def _write_template(name: str, target: Path, *, overwrite: bool, as_json: bool) -> None:
     require_free(target, [], overwrite=overwrite)
     with replacing(target) as temporary:
-        temporary.write_text(template_text("train", name), encoding="utf-8")
+        temporary.write_text(template_text(name), encoding="utf-8")
     cli.say(f"wrote {target}; set the folders of your photos in it, dataroot_gt and dataroot_lq", err=as_json)
     if as_json:
         cli.print_json({"options": str(target)})

@@ -36,7 +36,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "errors": "what can go wrong",
         "extras": "how to install what is missing",
         "memory_limit": "a limit on what reading a file may take",
-        "templates": "options files and recipes to begin with",
+        "templates": "options files of trainings to begin with",
         "text": "names and messages made safe to show",
     },
 )

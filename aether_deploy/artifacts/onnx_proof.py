@@ -60,12 +60,18 @@ def write_proved(graph: ir.Model, spec: NetworkSpec, variant: Variant, reference
 
     name = path.name
     save_onnx(graph, path)
-    _refuse_casts(check_onnx(path), name)
     what = f"{name}, before rounding," if variant.row.rounds else name
-    with OnnxRunner(path) as runner:
-        before = verify(reference, runner.run, "fp32", what=what)
-    before.require(what)
+    before = _compared_in_fp32(path, reference, what)
     return _write_rounded(graph, spec, variant, reference, path, before) if variant.row.rounds else Proof(before)
+
+
+def _compared_in_fp32(path: Path, reference: Reference, what: str) -> ParityReport:
+    """A file in fp32, read from disk, against the trained network; raises ParityError or ExportError."""
+    _refuse_casts(check_onnx(path), path.name)
+    with OnnxRunner(path) as runner:
+        report = verify(reference, runner.run, "fp32", what=what)
+    report.require(what)
+    return report
 
 
 def _write_rounded(
@@ -110,11 +116,7 @@ def prove_again(path: Path, variant: Variant, reference: Reference, islands: Map
         RunnerError: the file cannot be run.
     """
     if not variant.row.rounds:
-        _refuse_casts(check_onnx(path), path.name)
-        with OnnxRunner(path) as runner:
-            report = verify(reference, runner.run, variant.precision, what=path.name)
-        report.require(path.name)
-        return Proof(report)
+        return Proof(_compared_in_fp32(path, reference, path.name))
     with _proof_runner(path, variant) as rounded:
         report = verify(reference, rounded.run, variant.precision, what=path.name)
     report.require(path.name)

@@ -27,10 +27,12 @@ __all__ = [
     "next_command",
     "print_json",
     "progress",
+    "same_command",
     "say",
     "say_error",
     "show_cases",
     "show_verdict",
+    "without_tf32",
 ]
 
 # Seconds between two lines of progress where there is no terminal.

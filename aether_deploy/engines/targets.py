@@ -83,7 +83,7 @@ def parse_gpus(names: Iterable[str], *, current: ComputeCapability | None = None
     Raises:
         EngineError: no name, an unknown one, or `current` without a GPU.
     """
-    found = {_capability(name.strip().lower(), current) for item in names for name in item.split(",") if name.strip()}
+    found = {_capability(name, current) for name in _split(names)}
     if not found:
         raise EngineError(f"no GPU named; expected some of {_known()}")
     return tuple(sorted(found))
@@ -95,10 +95,13 @@ def check_names(names: Iterable[str]) -> None:
     Raises:
         EngineError: an unknown name; the message lists the known ones.
     """
-    for item in names:
-        for name in item.split(","):
-            if name.strip() and name.strip().lower() != "current":
-                _capability(name.strip().lower(), None)
+    for name in _split(names):
+        if name != "current":
+            _capability(name, None)
+
+
+def _split(names: Iterable[str]) -> list[str]:
+    return [name.strip().lower() for item in names for name in item.split(",") if name.strip()]
 
 
 def check_rtx(capabilities: Iterable[ComputeCapability], *, ffn: str) -> None:

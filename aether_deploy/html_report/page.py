@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from aether_deploy.html_report.facts import Facts, Request, examine
 from aether_deploy.html_report.plots import margin_plot, ranges_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
-from aether_deploy.proof.words import headline, verdict_line
+from aether_deploy.proof.words import headline, in_levels, verdict_line
 
 __all__ = ["render", "write_report"]
 
@@ -51,8 +50,8 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
     parity = facts.parity and facts.parity.as_dict()
     shown = sorted(facts.photos, key=lambda photo: -float(detail(photo.bicubic).mean()))
     shown = [*([facts.whole] if facts.whole else []), *shown]
-    compared = shown if facts.against else []
-    full = _full_scale(compared[:3], parity) if parity else 1.0
+    mapped = shown[: 1 if facts.verdict == "passed" else 3] if parity else []
+    full = _full_scale(mapped, parity) if parity else 1.0
     activations = (facts.model.get("activations") or {}) if facts.model["manifest"] == "sha256 matches" else {}
     proof = parity or (facts.model["recorded"] if facts.model["manifest"] == "sha256 matches" else None)
     return environment.get_template("page.html").render(
@@ -60,13 +59,11 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         parity=parity,
         recorded=facts.model["recorded"],
         first_sentence=headline(parity) if parity else "",
-        verdict=verdict_line(parity).removeprefix("PROVED: ").capitalize() + "." if parity else "",
+        verdict=verdict_line(parity).removeprefix("PROVED: ") + "." if parity else "",
         margin=margin_plot(proof) if proof and proof["cases"] else "",
         shown=shown,
         others=shown[1:],
-        heat=[
-            (photo, heat_uri(photo, full)) for photo in (compared[:1] if facts.verdict == "passed" else compared[:3])
-        ],
+        heat=[(photo, heat_uri(photo, full)) for photo in mapped],
         scale=scale_uri(),
         full=full,
         amplified=round(1 / full),
@@ -201,16 +198,6 @@ def _decibel(figures: dict[str, Any]) -> str:
     return "∞" if figures["max_abs"] == 0 else "–"
 
 
-def _levels(value: float | None) -> str:
-    """Output units -> words in 8-bit levels, with as many digits as a reader needs."""
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    levels = value * 255
-    if levels >= 1:
-        return f"{levels:.1f} 8-bit levels"
-    return f"{levels:.2g} of an 8-bit level" if levels >= 1e-3 or not levels else f"{levels:.0e} of an 8-bit level"
-
-
 def _allowed(parity: dict[str, Any]) -> list[tuple[str, Tolerance]]:
     """(label, limits) for each tolerance that a report was judged by."""
     limit = Tolerance(**parity["tolerance"])
@@ -223,7 +210,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "allowed": _allowed,
     "data_uri": data_uri,
     "decibel": _decibel,
-    "levels": _levels,
+    "levels": in_levels,
     "pairs": _pairs,
     "scientific": _scientific,
     "shape": lambda shape: "x".join(map(str, shape)),

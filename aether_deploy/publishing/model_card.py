@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from aether_deploy.network.family import NetworkSpec
 from aether_deploy.proof.manifest import Manifest
+from aether_deploy.proof.words import in_levels
 from aether_deploy.publishing.before_after import BeforeAfter
 from aether_deploy.publishing.details import Details
 from aether_deploy.text import printable
@@ -119,12 +120,13 @@ def _code(text: object) -> str:
 
 
 def _levels(parity: dict[str, Any]) -> str:
-    return f"{parity['figures']['max_abs'] * 255:.2g}"
+    return in_levels(parity["figures"]["max_abs"], bare=True)
 
 
 def _allowed(parity: dict[str, Any]) -> str:
-    photos, drawn = parity["tolerance"]["max_abs"] * 255, parity["tolerance"]["drawn"]
-    return f"{photos:.2g}" if drawn == 1 else f"{photos:.2g}; noise and patterns {photos * drawn:.2g}"
+    photos, drawn = parity["tolerance"]["max_abs"], parity["tolerance"]["drawn"]
+    shown = in_levels(photos, bare=True)
+    return shown if drawn == 1 else f"{shown}; noise and patterns {in_levels(photos * drawn, bare=True)}"
 
 
 def _psnr(parity: dict[str, Any]) -> str:

@@ -206,7 +206,7 @@ def _reporting(work: Work, onnx: Sequence[Step]) -> Iterator[Step]:
         facts.parity.require(shown.name)
 
     def made_of() -> str:
-        seen = [content(shown), content(manifest_path(shown)), photos(work.recipe.images)]
+        seen = [content(shown), content(manifest_path(shown)), work.photos]
         return work.key("report", *seen, content(benchmark) if benchmark else "")
 
     yield Step("report", (f"{shown.name}.html",), "report", made_of, make, late=True)
@@ -242,6 +242,6 @@ def _releasing(work: Work, steps: Sequence[Step], onnx: Sequence[Step]) -> Itera
 
     def made_of() -> str:
         made = {name: content(work.output / name) for name in files}
-        return work.key("release", made, asked.model_dump(), photos(work.recipe.images))
+        return work.key("release", made, asked.model_dump(), work.photos)
 
     yield Step("release", (RELEASE,), "release", made_of, make, late=True)

@@ -28,6 +28,7 @@ class Work:
         checkpoint: as it was trained.
         trained: its outputs, captured when the first step needs them.
         name: of the files.
+        photos: name -> sha256 of those that the proof and the pictures are made with.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -48,11 +49,9 @@ class Work:
         judged_by = tolerances(recipe.limits)
         self.trained = Trained(self.checkpoint, self.images, judged_by)
         self.name = recipe.name or self.checkpoint.name
-        self._photos = photos(recipe.images)
+        self.photos = photos(recipe.images)
         self.source = key_of(self.checkpoint.sha256, self.checkpoint.spec.as_dict(), recipe.param_key)
-        self.proof = {
-            gate: key_of(self._photos, dataclasses.asdict(tolerance)) for gate, tolerance in judged_by.items()
-        }
+        self.proof = {gate: key_of(self.photos, dataclasses.asdict(tolerance)) for gate, tolerance in judged_by.items()}
 
     def key(self, *parts: object) -> str:
         """A key of the checkpoint, the tools and more."""
