@@ -16,6 +16,9 @@ AetherDeployError            1   anything known
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
     "AetherDeployError",
     "CheckpointError",
@@ -32,9 +35,18 @@ __all__ = [
 
 
 class AetherDeployError(Exception):
-    """Base of all known errors; the message says what was seen, what was expected, and what to do."""
+    """Base of all known errors; the message says what was seen, what was expected, and what to do.
+
+    Attributes:
+        exit_code: of the command that it ends.
+        facts: what `--json` prints besides `error` and `exit_code`.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, facts: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = dict(facts or {})
 
 
 class CheckpointError(AetherDeployError):

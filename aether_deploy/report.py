@@ -72,7 +72,7 @@ def command(
         try:
             facts.parity.require(f"{model}, compared with {against},", hint=f"; {target} shows it")
         except ParityError as error:
-            error.facts = found
+            error.facts = {**found, **error.facts}
             raise
     for line in _summary(facts, target):
         cli.say(line, err=as_json)

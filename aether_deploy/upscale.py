@@ -132,15 +132,18 @@ def command(
             )
     out = cli.console(stderr=as_json)
     out.print(f"{_describe(done, runner.scale)} ({runner.name})")
-    if as_json:
-        cli.print_json({**_as_json(done), "scale": runner.scale, "runner": runner.name})
+    found = {**_as_json(done), "scale": runner.scale, "runner": runner.name}
     if done.folder and done.folder.failures:
         from aether_deploy.errors import ImageError
 
         failures = done.folder.failures
         for _, reason in failures:
             cli.say(f"failed  {reason}", err=True)
-        raise ImageError(f"{len(failures)} of {_count(done.folder)} pictures failed; the same command tries them again")
+        raise ImageError(
+            f"{len(failures)} of {_count(done.folder)} pictures failed; the same command tries them again", facts=found
+        )
+    if as_json:
+        cli.print_json(found)
     opener = {"darwin": ["open"], "win32": ["start"]}.get(sys.platform, ["xdg-open"])
     cli.next_command(*opener, done.output, as_json=as_json)
 

@@ -48,6 +48,7 @@ def command(
         raise click.UsageError(f"--parity is for a folder, {path} is none; compare two files with the parity command")
     with cli.progress("verify"):
         from aether_deploy.artifacts.verification import prove_files, verify_files
+        from aether_deploy.proof.verdict import ParityError
 
         checked = verify_files(path, against)
         bad = [check for check in checked if check.wrong]
@@ -55,13 +56,20 @@ def command(
         proved = list(prove_files(path, checkpoint, images)) if parity and not bad else []
     failed = [one for one in proved if one.failure]
     _show(checked, proved, as_json=as_json)
+    found = _as_json(checked, proved)
     if bad:
         raise ManifestError(
-            f"{len(bad)} of {len(checked)} files are not what is recorded, the first {bad[0].file}; get them again"
+            f"{len(bad)} of {len(checked)} files are not what is recorded, the first {bad[0].file}; get them again",
+            facts=found,
         )
     if failed:
-        cli.say_error(f"{len(failed)} of {len(proved)} files are not the same network: {failed[0].failure}")
-        raise click.exceptions.Exit(3)
+        first = failed[0].error
+        assert first is not None  # it failed
+        error = ParityError(f"{len(failed)} of {len(proved)} files are not the same network: {first}", first.report)
+        error.facts |= found
+        raise error
+    if as_json:
+        cli.print_json(found)
     file = path if path.is_file() else path / next((one.file for one in checked if _is_artifact(one)), checked[0].file)
     cli.next_command("python", "-m", "aether_deploy.inspect", file, as_json=as_json)
 
@@ -78,14 +86,16 @@ def _show(checked: list[FileCheck], proved: list[Proved], *, as_json: bool) -> N
         out.print(cli.mark(not check.wrong), f"{check.file}: {check.wrong or ', '.join(check.found)}")
     for one in proved:
         out.print(cli.mark(not one.failure), f"{one.file}: {_figures(one)}")
-    if as_json:
-        value: dict[str, Any] = {
-            "files": [{"file": check.file, "agrees_with": list(check.found), "wrong": check.wrong} for check in checked]
-        }
-        if proved:
-            value["proved"] = [{"file": one.file, "failure": one.failure, "parity": one.parity} for one in proved]
-        value["passed"] = not any(check.wrong for check in checked) and not any(one.failure for one in proved)
-        cli.print_json(value)
+
+
+def _as_json(checked: list[FileCheck], proved: list[Proved]) -> dict[str, Any]:
+    value: dict[str, Any] = {
+        "files": [{"file": check.file, "agrees_with": list(check.found), "wrong": check.wrong} for check in checked]
+    }
+    if proved:
+        value["proved"] = [{"file": one.file, "failure": one.failure, "parity": one.parity} for one in proved]
+    value["passed"] = not any(check.wrong for check in checked) and not any(one.failure for one in proved)
+    return value
 
 
 def _figures(one: Proved) -> str:

@@ -89,9 +89,10 @@ def test_a_bad_file_stops_nothing(
     (folder / "sub" / "clear.jpg").write_text("no picture")
     write_picture(folder / "z.png", Picture(np.zeros((4, 4, 4), np.uint8)))
     (folder / "z.png").rename(folder / "z.bmp")  # transparency, which its format cannot hold
-    ran = call("upscale", checkpoint_file, folder, "-o", tmp_path / "out")
+    ran = call("upscale", checkpoint_file, folder, "-o", tmp_path / "out", "--json")
     assert ran.code == 1
     assert "3 of 9 pictures failed" in error_line(ran)
+    assert (ran.json["exit_code"], len(ran.json["written"]), len(ran.json["failures"])) == (1, 6, 3)
     failed = [line for line in ran.err.splitlines() if line.startswith("failed")]
     assert len(failed) == 3
     assert "a0.png" in failed[0]

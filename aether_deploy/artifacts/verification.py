@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aether_deploy.artifacts.formats import format_of
 from aether_deploy.artifacts.opening import known_file
@@ -16,12 +16,16 @@ from aether_deploy.errors import AetherDeployError, ManifestError
 from aether_deploy.files import replacing, sha256_of
 from aether_deploy.proof.manifest import manifest_path, read_manifest
 
-__all__ = ["SUMS", "FileCheck", "Proved", "files_below", "prove_files", "verify_files", "write_sums"]
+if TYPE_CHECKING:
+    from aether_deploy.proof.verdict import ParityError
+
+__all__ = ["NOT_LISTED", "SUMS", "FileCheck", "Proved", "files_below", "prove_files", "verify_files", "write_sums"]
 
 logger = logging.getLogger(__name__)
 
 # The usual name of such a list, as `sha256sum` writes and reads it.
 SUMS = "SHA256SUMS"
+NOT_LISTED = "not in the list"
 # Strict, so that every changed byte of a list is found: hexadecimal digits can be written in two ways.
 _LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) (?P<mode>[ *])(?P<name>.+)")
 
@@ -48,12 +52,17 @@ class Proved:
     Attributes:
         file: relative to the folder.
         parity: the figures of this run, as in a manifest; None if it is the reference itself.
-        failure: why it is not the same network; "" if it is.
+        error: why it is not the same network; None if it is.
     """
 
     file: str
     parity: dict[str, Any] | None
-    failure: str = ""
+    error: ParityError | None = None
+
+    @property
+    def failure(self) -> str:
+        """The error in words; "" if it is the same network."""
+        return str(self.error or "")
 
 
 def files_below(folder: Path) -> list[str]:
@@ -138,7 +147,7 @@ def prove_files(
         try:
             manifest = file.format.maker.prove(file, trained)
         except ParityError as error:
-            yield Proved(file.path.name, error.report.as_dict(), str(error))
+            yield Proved(file.path.name, error.report.as_dict(), error)
         else:
             yield Proved(file.path.name, manifest.proof[1])
 
@@ -153,7 +162,7 @@ def _check(folder: Path, name: str, listed: dict[str, str], has_list: bool) -> F
     found, wrong = [], []
     if has_list:
         if name not in listed:
-            wrong.append("not in the list")
+            wrong.append(NOT_LISTED)
         elif listed[name] != sha256:
             wrong.append(f"sha256 {sha256[:12]}..., the list says {listed[name][:12]}...")
         else:

@@ -88,10 +88,9 @@ def _one_line(ctx: click.Context, *, as_json: bool) -> Iterator[None]:
     except AetherDeployError as error:
         from aether_deploy.proof.verdict import ParityError
 
-        message, code = str(error), error.exit_code
+        message, code, facts = str(error), error.exit_code, error.facts
         if isinstance(error, ParityError):
             show_cases(error.report, console(stderr=True))
-            facts = {**error.facts, "parity": error.report.as_dict()}
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -239,11 +239,10 @@ def _rank(value: float) -> float:
 
 
 class ParityError(AetherDeployError):
-    """Outputs that differ by more than the tolerance; `report` has the figures, `facts` what `--json` adds."""
+    """Outputs that differ by more than the tolerance; `report` has the figures."""
 
     exit_code = 3
 
     def __init__(self, message: str, report: ParityReport) -> None:
-        super().__init__(message)
+        super().__init__(message, facts={"parity": report.as_dict()})
         self.report = report
-        self.facts: dict[str, Any] = {}
