@@ -31,7 +31,7 @@ from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import read_manifest
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.files import insert_casts
-from tests.helpers.networks import SAMPLE, save, source_file, tiny
+from tests.helpers.networks import SAMPLE, save, source_file, tiny, wrong_eps
 
 pytestmark = pytest.mark.slow
 
@@ -265,13 +265,6 @@ def test_a_format_that_is_not_there_is_refused_before_anything_is_run(
     assert list(checkpoint_file.parent.iterdir()) == [checkpoint_file]
 
 
-def _eps(network: Any) -> Any:
-    for module in network.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = 1e-5
-    return network
-
-
 def _swap(network: Any) -> Any:
     ffn = network.layers[0][0].ffn
     ffn.fc1_gate, ffn.fc1_main = ffn.fc1_main, ffn.fc1_gate
@@ -308,7 +301,7 @@ def _thousandth(network: Any) -> Any:
     return network
 
 
-WRONG = [_eps, _swap, _shift, _forget_bias, _tanh_gelu]
+WRONG = [wrong_eps, _swap, _shift, _forget_bias, _tanh_gelu]
 Wrong = Callable[[Any], Any]
 
 

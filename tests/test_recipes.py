@@ -15,7 +15,6 @@ import jsonschema
 import numpy as np
 import pytest
 import tomlkit
-import torch
 from click.testing import CliRunner
 
 from aether_deploy.artifacts import pipeline
@@ -33,7 +32,7 @@ from aether_deploy.recipes.recipe import Limits, read_recipe, schema
 from aether_deploy.recipes.record import NAME
 from aether_deploy.recipes.work import tolerances
 from tests.helpers.commands import Ran, error_line
-from tests.helpers.networks import calm, randomize, save
+from tests.helpers.networks import calm, randomize, save, wrong_eps
 
 CONFIGS = Path(__file__).parents[1] / "export_configs"
 RECIPES = sorted(CONFIGS.glob("recipe_*.toml"))
@@ -230,6 +229,19 @@ def test_a_file_of_somebody_elses_is_not_replaced(kitchen: Kitchen) -> None:
     assert set(kitchen.states("--force").values()) == {"made"}
 
 
+def test_edits_in_the_release_are_not_lost(kitchen: Kitchen) -> None:
+    card = kitchen.out / "release/README.md"
+    card.write_text("my own words")
+    ran = kitchen.run()
+    assert "release/README.md: was changed since the release was made" in error_line(ran)
+    assert card.read_text() == "my own words"
+    assert set(kitchen.states("--force").values()) == {"made"}
+    (kitchen.out / "release/.git").mkdir()
+    kitchen.recipe["name"] = "New"
+    assert "release/.git: not of the release that would be replaced" in error_line(kitchen.run())
+    assert "release/.git: not of" in error_line(kitchen.run("--force"))
+
+
 def test_a_run_that_was_killed_goes_on(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     (kitchen.out / NAME).unlink()
     for path in (kitchen.out / ONNX, kitchen.out / HALF):
@@ -252,15 +264,8 @@ def test_a_run_that_was_killed_goes_on(kitchen: Kitchen, monkeypatch: pytest.Mon
 
 
 def test_a_wrong_network_is_not_made(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*given: Any) -> Any:
-        network = fuse_network(*given)
-        for module in network.modules():
-            if isinstance(module, torch.nn.LayerNorm):
-                module.eps = 1e-5
-        return network
-
     (kitchen.out / ONNX).unlink()
-    monkeypatch.setattr(pipeline, "fuse_network", wrong)
+    monkeypatch.setattr(pipeline, "fuse_network", lambda *given: wrong_eps(fuse_network(*given)))
     ran = kitchen.run()
     assert ran.code == 3
     assert not (kitchen.out / ONNX).exists()

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 import yaml
 from click.testing import CliRunner
 from onnx import numpy_helper
@@ -34,11 +33,12 @@ from aether_deploy.network.definition import arch
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.pictures.images import read_image, write_image
 from aether_deploy.proof.manifest import Manifest, read_manifest
+from aether_deploy.publishing import release_folder
 from aether_deploy.publishing.details import Details
 from aether_deploy.publishing.model_card import hub_license, render_card
 from aether_deploy.publishing.openmodeldb import Entry, entry_id
 from tests.helpers.commands import Ran, error_line
-from tests.helpers.networks import calm, save
+from tests.helpers.networks import calm, save, wrong_eps
 
 ARTIFACTS = [
     "2x_Tiny Net_fused.pth",
@@ -368,6 +368,15 @@ def test_one_flipped_byte_is_found(name: str, release: Path, call: Callable[...,
             error_line(ran)
 
 
+def test_what_verify_found_is_one_object(release: Path, call: Callable[..., Ran], tmp_path: Path) -> None:
+    other = save(small(depths=(1, 2)), tmp_path / "2x_other.pth")
+    found = call("verify", release, "--parity", "--checkpoint", other, "--json").json
+    assert (found["exit_code"], found["passed"], len(found["proved"])) == (3, False, len(ARTIFACTS))
+    (release / "README.md").write_text("mine")
+    found = call("verify", release, "--json").json
+    assert (found["exit_code"], found["passed"], len(found["files"])) == (1, False, len(FILES))
+
+
 def test_a_file_too_many_or_too_few_is_found(release: Path, call: Callable[..., Ran]) -> None:
     (release / "images/extra.png").write_bytes(b"x")
     ran = call("verify", release)
@@ -392,6 +401,36 @@ def test_only_a_release_is_replaced(release: Path, call: Callable[..., Ran], che
     assert [path.name for path in other.iterdir()] == ["diary.txt"]
 
 
+def test_what_is_not_of_the_older_release_is_not_lost(
+    release: Path, call: Callable[..., Ran], checkpoint_file: Path
+) -> None:
+    for name in (".gitattributes", "images/mine.png"):
+        (release / name).write_text("mine")
+        ran = call("release", checkpoint_file, *WORDS, "-o", release, "--overwrite")
+        assert f"{name}: not of the release" in error_line(ran)
+        assert (release / name).read_text() == "mine"
+        (release / name).unlink()
+
+
+def test_a_name_without_a_letter_ends_before_anything_is_run(
+    tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_folder, "Trained", lambda *_, **__: pytest.fail("something was run"))
+    ran = call("release", checkpoint_file, *WORDS, "-o", tmp_path / "out", "--name", "--")
+    assert "no letter or digit" in error_line(ran)
+
+
+def test_a_network_of_another_value_range(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """The file does not tell its range; the report, the proof and who opens the fused file know it all the same."""
+    checkpoint = save(small(img_range=255.0), tmp_path / "2x_T.pth")
+    out = tmp_path / "out"
+    ran = call("release", checkpoint, *WORDS, "-o", out, "--precision", "fp32", "--img-range", "255")
+    assert ran.code == 0, ran.err
+    assert "✓ Passed:" in (out / "report.html").read_text()
+    assert call("verify", out, "--parity").code == 0
+    assert call("parity", out / "2x_T_fused.pth", out / "2x_T_fp32_op20.onnx").code == 0
+
+
 def test_an_older_release_is_replaced_whole(release: Path, call: Callable[..., Ran], tmp_path: Path) -> None:
     checkpoint = save(small(), tmp_path / "2x_New.pth")
     assert call("release", checkpoint, *WORDS, "-o", release, "--precision", "fp32", "--overwrite").code == 0
@@ -411,16 +450,7 @@ def test_without_fp32_there_is_no_release(tmp_path: Path, call: Callable[..., Ra
 def test_a_wrong_network_is_not_released(
     tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = fuse_network
-
-    def wrong(*given: Any) -> Any:
-        network = right(*given)
-        for module in network.modules():
-            if isinstance(module, torch.nn.LayerNorm):
-                module.eps = 1e-5
-        return network
-
-    monkeypatch.setattr(pipeline, "fuse_network", wrong)
+    monkeypatch.setattr(pipeline, "fuse_network", lambda *given: wrong_eps(fuse_network(*given)))
     ran = call("release", save(small(), tmp_path / "2x_T.pth"), *WORDS, "-o", tmp_path / "out")
     assert ran.code == 3, ran.err
     assert [path.name for path in tmp_path.iterdir()] == ["2x_T.pth"]

@@ -171,13 +171,11 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
         RunnerError: `device` is `tensorrt`, or a GPU that PyTorch does not see.
         CheckpointError: see `load_checkpoint`.
     """
-    from aether_deploy.network.checkpoint import load_checkpoint
     from aether_deploy.runners.pytorch import TorchRunner, torch_device
 
     if device == "tensorrt":
         raise RunnerError(f"{file.path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
-    loaded = load_checkpoint(file.path, sha256=file.sha256)
-    return TorchRunner.from_checkpoint(loaded, device=torch_device(device or "cpu"), threads=threads)
+    return TorchRunner.from_checkpoint(_read(file, {}), device=torch_device(device or "cpu"), threads=threads)
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
@@ -186,9 +184,7 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
     Raises:
         CheckpointError, ConfigError: see `load_checkpoint`.
     """
-    from aether_deploy.network.checkpoint import load_checkpoint
-
-    checkpoint = load_checkpoint(file.path, sha256=file.sha256, **reading)
+    checkpoint = _read(file, reading)
     return {
         "summary": checkpoint.spec.describe(),
         "param_key": checkpoint.param_key,
@@ -196,6 +192,17 @@ def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:
         "parameters": sum(value.numel() for value in checkpoint.state_dict.values()),
         "network": checkpoint.spec.as_dict(),
     }
+
+
+def _read(file: KnownFile, reading: dict[str, Any]) -> Checkpoint:
+    """The checkpoint as it was read before, or with the value range that its manifest records."""
+    from aether_deploy.network.checkpoint import load_checkpoint
+
+    if file.loaded is not None:
+        return file.loaded
+    if file.manifest is not None and file.matches and reading.get("img_range") is None:
+        reading = {**reading, "img_range": file.manifest.network["img_range"]}
+    return load_checkpoint(file.path, sha256=file.sha256, **reading)
 
 
 def findings(row: Format) -> Sequence[Finding]:

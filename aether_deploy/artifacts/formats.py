@@ -15,6 +15,7 @@ from aether_deploy.network.experiment import SUFFIXES
 
 if TYPE_CHECKING:
     from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Target
+    from aether_deploy.network.checkpoint import Checkpoint
     from aether_deploy.network.family import NetworkSpec
     from aether_deploy.precisions.variant import Variant
     from aether_deploy.proof.manifest import Manifest
@@ -61,12 +62,14 @@ class KnownFile:
         format: by its suffix.
         sha256: of the file, hexadecimal.
         manifest: the one beside it; None if there is none.
+        loaded: a checkpoint that was read before, perhaps with options that its file does not tell; else None.
     """
 
     path: Path
     format: Format
     sha256: str
     manifest: Manifest | None
+    loaded: Checkpoint | None = None
 
     @property
     def matches(self) -> bool:

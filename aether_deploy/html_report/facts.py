@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from aether_deploy.samples import PHOTOS
 from aether_deploy.text import printable
 
 if TYPE_CHECKING:
+    from aether_deploy.network.checkpoint import Checkpoint
     from aether_deploy.runners.protocol import Runner
 
 __all__ = ["WHOLE", "Facts", "Request", "examine"]
@@ -47,6 +49,7 @@ class Request:
         images: folder of photos; by default the packaged ones.
         device: that the model runs on; see `open_runner`.
         trust: accept files that no manifest vouches for.
+        trained: the checkpoint `against`, if it was read already, perhaps with options that its file does not tell.
     """
 
     model: Path
@@ -54,6 +57,7 @@ class Request:
     images: Path | None = None
     device: str = "auto"
     trust: bool = False
+    trained: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def examine(request: Request) -> Facts:
     """
     file = known_file(request.model, trust=request.trust)
     other = known_file(request.against, trust=request.trust) if request.against else None
+    if other is not None:
+        other = dataclasses.replace(other, loaded=request.trained)
     model, against = describe_file(file), describe_file(other) if other else None
     with _warnings() as warned, contextlib.ExitStack() as stack:
         try:

@@ -14,7 +14,7 @@ from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model, plan_export
-from aether_deploy.artifacts.verification import SUMS, files_below, write_sums
+from aether_deploy.artifacts.verification import NOT_LISTED, SUMS, files_below, verify_files, write_sums
 from aether_deploy.engines.plan import EngineOptions
 from aether_deploy.errors import AetherDeployError, ConfigError
 from aether_deploy.files import staging
@@ -30,7 +30,16 @@ from aether_deploy.publishing.details import Details
 from aether_deploy.publishing.model_card import render_card
 from aether_deploy.publishing.openmodeldb import entry_id, entry_of, write_entry
 
-__all__ = ["Release", "assemble", "release_checkpoint", "release_exports", "require_place", "settle"]
+__all__ = [
+    "Release",
+    "assemble",
+    "release_checkpoint",
+    "release_exports",
+    "require_name",
+    "require_place",
+    "require_unchanged",
+    "settle",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +108,7 @@ def release_checkpoint(
         AetherDeployError: the folder is something else, or anything in it cannot be made.
     """
     require_place(folder, overwrite=overwrite)
+    require_name(checkpoint, details)
     with staging(folder.parent) as stage:
         staged = stage / folder.name
         staged.mkdir()
@@ -130,13 +140,11 @@ def assemble(
         images: see `release_checkpoint`.
     Raises:
         ConfigError: there is no fp32 ONNX file, or the name has no letter or digit.
+        ParityError: the report's file is not the network as it was trained.
         AetherDeployError: a file cannot be run.
     """
     spec = checkpoint.spec.as_fused()
     name = details.name or checkpoint.name
-    identity = entry_id(spec.scale, name)
-    if not identity:
-        raise ConfigError(f"name {name!r} has no letter or digit; give --name")
     manifests = _in_order(read_manifest(path) for path in sorted(folder.iterdir()) if path.suffix != ".json")
     onnx = [item for item in manifests if item.artifact["kind"] == "onnx"]
     plain = next((item for item in onnx if not item.variant.row.rounds), None)
@@ -147,10 +155,14 @@ def assemble(
     shown = next((item for item in onnx if item.variant.row.rounds), plain).artifact["file"]
     logger.info("report of %s", shown)
     photos = None if images is None else Path(images)
-    write_report(Request(folder / shown, checkpoint.path, photos, device="cpu"), folder / REPORT)
+    facts = write_report(
+        Request(folder / shown, checkpoint.path, photos, device="cpu", trained=checkpoint), folder / REPORT
+    )
+    assert facts.parity is not None  # it was compared with the checkpoint
+    facts.parity.require(shown)
     description = details.description or _sentence(name, spec.scale, spec.describe())
     entry = entry_of(spec, details, name=name, description=description, files=manifests, pictures=pictures)
-    write_entry(entry, folder / f"{identity}.json")
+    write_entry(entry, folder / f"{require_name(checkpoint, details)}.json")
     card = render_card(
         spec,
         details,
@@ -183,13 +195,39 @@ def _sentence(name: str, scale: int, network: str) -> str:
 
 
 def require_place(folder: Path, *, overwrite: bool) -> None:
-    """Raises AetherDeployError if a release cannot be put there: nothing but an older release is ever replaced."""
+    """Raises AetherDeployError if a release cannot be put there: nothing but an older release is ever replaced.
+
+    A file in it that is not of that release, such as those of a version control, would be lost: it is named.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / SUMS).is_file():
         raise AetherDeployError(f"{folder}: is there already and is no release; choose another --output")
     if not overwrite:
         raise AetherDeployError(f"{folder}: a release is there already; add --overwrite or choose another --output")
+    hidden = (path.relative_to(folder).as_posix() for path in folder.rglob(".*"))
+    strange = [*(check.file for check in verify_files(folder) if check.wrong == NOT_LISTED), *hidden]
+    if strange:
+        raise AetherDeployError(f"{folder / strange[0]}: not of the release that would be replaced; move it away")
+
+
+def require_unchanged(folder: Path) -> None:
+    """Raises AetherDeployError if somebody has changed a file of a release; one that is gone is no loss."""
+    for check in verify_files(folder):
+        if check.wrong and (folder / check.file).exists():
+            raise AetherDeployError(
+                f"{folder / check.file}: was changed since the release was made; move it away, or add --force to "
+                "replace it"
+            )
+
+
+def require_name(checkpoint: Checkpoint, details: Details) -> str:
+    """The id of OpenModelDB's entry; raises ConfigError if the model's name has no letter or digit for it."""
+    name = details.name or checkpoint.name
+    identity = entry_id(checkpoint.spec.scale, name)
+    if not identity:
+        raise ConfigError(f"name {name!r} has no letter or digit; give another name")
+    return identity
 
 
 def settle(staged: Path, folder: Path) -> None:

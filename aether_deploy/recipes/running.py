@@ -180,11 +180,19 @@ def _hashes(output: Path, files: Iterable[str]) -> dict[str, str]:
 
 def _require_ours(work: Work, steps: Iterable[Step], record: Record, *, force: bool) -> None:
     """Raises AetherDeployError before anything is run if a file would be replaced that the recipe did not make."""
+    from aether_deploy.publishing.release_folder import require_place, require_unchanged
+
     ours = {name: sha256 for made in record.steps.values() for name, sha256 in made.files.items()}
     for name in dict.fromkeys(name for step in steps for name in step.files):
         path = work.output / name
-        # "" stands for a run that did not end; what is in a release is known by its list of hashes.
-        if force or path.is_dir() or not path.exists() or ours.get(name) in ("", sha256_of(path)):
+        if path.is_dir():
+            # What is in a release is known by its list of hashes.
+            require_place(path, overwrite=True)
+            if not force:
+                require_unchanged(path)
+            continue
+        # "" stands for a run that did not end.
+        if force or not path.exists() or ours.get(name) in ("", sha256_of(path)):
             continue
         what = "was changed since this recipe made it" if name in ours else "is there already, not made by this recipe"
         raise AetherDeployError(f"{path}: {what}; move it away, or add --force to replace it")

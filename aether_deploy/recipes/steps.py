@@ -23,7 +23,7 @@ from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.manifest import manifest_path
 from aether_deploy.publishing.details import Details
-from aether_deploy.publishing.release_folder import assemble, require_place, settle
+from aether_deploy.publishing.release_folder import assemble, require_name, settle
 from aether_deploy.recipes.keys import content, photos
 from aether_deploy.recipes.recipe import Export
 from aether_deploy.recipes.work import Work
@@ -200,7 +200,7 @@ def _reporting(work: Work, onnx: Sequence[Step]) -> Iterator[Step]:
     benchmark = Path(asked.benchmark) if asked.benchmark else None
 
     def make(_: Sequence[Step]) -> None:
-        request = Request(shown, work.checkpoint.path, work.images, device="cpu")
+        request = Request(shown, work.checkpoint.path, work.images, device="cpu", trained=work.checkpoint)
         facts = write_report(request, shown.with_name(f"{shown.name}.html"), benchmark=benchmark)
         assert facts.parity is not None  # it was compared with the checkpoint
         facts.parity.require(shown.name)
@@ -227,11 +227,11 @@ def _releasing(work: Work, steps: Sequence[Step], onnx: Sequence[Step]) -> Itera
         asked.base_model,
         asked.url_base,
     )
+    require_name(work.checkpoint, details)
     folder = work.output / RELEASE
     files = list(dict.fromkeys(name for step in steps if step.kind in ("fuse", "export") for name in step.files))
 
     def make(_: Sequence[Step]) -> None:
-        require_place(folder, overwrite=True)
         with staging(work.output) as stage:
             staged = stage / folder.name
             staged.mkdir()

@@ -55,3 +55,11 @@ def calm(**options: Any) -> Any:
         for parameter in network.conv_last.parameters():
             parameter.mul_(0.02)
     return network
+
+
+def wrong_eps(network: Any) -> Any:
+    """The network with the epsilon of another LayerNorm, which is easily forgotten; changed in place."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 1e-5
+    return network
