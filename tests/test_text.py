@@ -39,6 +39,7 @@ def test_a_key_of_a_checkpoint(key: str, tmp_path: Path, call: Callable[..., Ran
 NAMES = ["q[", "a\nerror: b\x1b[2J", "Ünïcode 日本", "a b'\"c"]
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_takes_any_name(name: str, tmp_path: Path, call: Callable[..., Ran]) -> None:
     """Folder and file; the results are proved, and nothing of the name reaches the terminal unescaped."""

@@ -9,10 +9,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, filterwarnings
 
 from markupsafe import Markup
 
 from aether_deploy.proof.words import allowed_of
+from aether_deploy.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +135,8 @@ def _log(axes: Axes) -> None:
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
-    shown = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in names]
+    whole = [printable(name) for name in names]
+    shown = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in whole]
     # Matplotlib takes what stands between dollar signs for mathematics.
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in shown], color=_INK)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -144,7 +147,9 @@ def _svg(figure: Figure, description: str) -> Markup:
     from matplotlib import rc_context
 
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 11}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.size": 11}), catch_warnings():
+        # Only matplotlib's own font lacks a letter; the browser draws the text, with any of its fonts.
+        filterwarnings("ignore", message="Glyph .* missing from font")
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
