@@ -56,8 +56,7 @@ test-versions: $(VENV)/.created
 	$(BIN)/python -m pip install --quiet "uv>=0.9"
 	for which in lowest-direct highest; do \
 	  $(BIN)/uv venv --clear --quiet --python $(BIN)/python $(VENV)-$$which && \
-	  VIRTUAL_ENV=$(VENV)-$$which $(BIN)/uv pip install --quiet --resolution $$which -e . \
-	    "hypothesis>=6.150" "pytest>=9" "pytest-cov>=7" "pytest-xdist>=3.8" "scikit-image>=0.26" && \
+	  VIRTUAL_ENV=$(VENV)-$$which $(BIN)/uv pip install --quiet --resolution $$which -e ".[quick-test]" && \
 	  $(VENV)-$$which/bin/python -m pytest -m "not slow and not long" || exit 1; \
 	done
 

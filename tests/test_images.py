@@ -142,7 +142,8 @@ def test_cmyk_becomes_rgb_without_a_profile_that_no_longer_fits(tmp_path: Path) 
     assert picture.icc is None
 
 
-@pytest.mark.parametrize("icc", [ICC, b"no profile"])
+# A profile made here says when: as a name it would differ from process to process.
+@pytest.mark.parametrize("icc", [ICC, b"no profile"], ids=["sRGB", "none"])
 def test_cmyk_with_a_profile_of_another_kind(icc: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As some cameras' software writes it: converted without the profile."""
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "x.jpg", icc_profile=icc)
