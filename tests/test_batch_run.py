@@ -281,6 +281,7 @@ class TestKill:
         assert len(ran.json["skipped"]) == len(there)
         assert _tree(out) == _tree(whole)
 
+    @pytest.mark.long
     def test_overwriting_another_models_results(
         self, many: Path, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
     ) -> None:

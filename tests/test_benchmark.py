@@ -27,6 +27,7 @@ from aether_deploy.timing.measure import measure, usable_cores
 from aether_deploy.timing.side_by_side import photo_input
 from tests.helpers.commands import Ran
 from tests.helpers.networks import save, tiny
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,7 @@ class TestContenders:
 class TestRoofline:
     """What the machine reaches is measured in the same run, and nothing is expected to be faster."""
 
+    @pytest.mark.long
     def test_gauges_run(self) -> None:
         machine = gauged(measure(gauges("cpu"), photo_input((1, 3, 8, 8)), threads=1, rounds=2, warmup=1), "cpu")
         assert min(machine.flops, machine.bandwidth) > 1e8
@@ -164,7 +166,7 @@ def test_command(checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]
     assert all(0 < row["share_of_peak"] <= row["share_of_roofline"] for row in result["contenders"])
 
 
-@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("device", first_of(["cuda", "tensorrt"]))
 def test_a_gpu_that_is_not_there_is_one_line(checkpoint_file: Path, device: str) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")

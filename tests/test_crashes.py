@@ -15,6 +15,7 @@ from aether_deploy.artifacts.formats import format_of
 from aether_deploy.artifacts.opening import known_file
 from tests.helpers.crashes import Ended
 from tests.helpers.places import COMMANDS, Place, contents, left_behind, places
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +84,7 @@ def differing(files: dict[str, bytes], whole: dict[str, bytes]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", ["fuse", "run", "folder", "video"])
+@pytest.mark.parametrize("name", first_of(["fuse", "folder", "video", "run"], 3))
 def test_killed_at_its_last_write_point(place: Place, name: str, undisturbed: Callable[[str], Undisturbed]) -> None:
     """When all but the last rename or deletion is done."""
     expected = undisturbed(name)

@@ -37,6 +37,7 @@ from aether_deploy.precisions.variant import Variant
 from tests.helpers.engines import SMALL_PROFILE, SMALL_SHAPES
 from tests.helpers.graphs import to_half
 from tests.helpers.networks import SAMPLE, calm, save
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +93,7 @@ def request(
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", first_of(NETWORKS, 2))
 def test_engines_for_gpus_that_are_not_here(name: str, onnx_file: OnnxFile, tmp_path: Path) -> None:
     """In one test, so that the network is traced once."""
     for capabilities, ffn in ((RTX, "linear"), ((SM75,), "conv1x1")):
@@ -278,6 +279,7 @@ def _processes_of(marker: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for workers in /proc")
+@pytest.mark.long
 def test_ctrl_c_cancels_a_build_and_leaves_nothing(tmp_path: Path) -> None:
     """A real SIGINT to a real export, in the middle of a build for five GPUs, which takes several seconds."""
     save(calm(**NETWORKS["small x2"]), tmp_path / "2x_Big.pth")

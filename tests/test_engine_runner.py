@@ -237,6 +237,7 @@ class TestRuns:
         assert runner.scale == 2
         runner.close()
 
+    @pytest.mark.long
     def test_kernels_are_kept_and_only_whole_ones_of_this_engine_are_used(self, on_fake_gpu: Path) -> None:
         cache = on_fake_gpu.with_name(on_fake_gpu.name + CACHE_SUFFIX)
         kept = b"compiled kernels"

@@ -17,6 +17,7 @@ from aether_deploy.neosr_run.validation_options import PlannedRun, planned_optio
 from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +76,9 @@ def test_a_checkout_runs_its_own_script_and_an_author_s_aether_arch_is_shadowed(
     [
         (lambda text: text.replace("net.pth", "gone.pth"), "does not exist"),
         (lambda text: text.replace("fused_init = false", "fused_init = true"), "the weights do not fit"),
-        (lambda text: text.replace("scale = 2", "scale = 4"), "the weights do not fit"),
+        pytest.param(
+            lambda text: text.replace("scale = 2", "scale = 4"), "the weights do not fit", marks=pytest.mark.long
+        ),
     ],
     ids=["missing checkpoint", "unfused weights, fused_init = true", "wrong scale"],
 )
@@ -87,7 +90,7 @@ def test_what_neosr_ends_with_0_is_a_failure(tmp_path: Path, edit: Edit, hint: s
     assert raised.value.log_tail[-1] == "neosr left its pipeline early with exit code 0"
 
 
-@pytest.mark.parametrize("script", ["raise SystemExit", "import sys; sys.exit(0)", "import os; os._exit(0)"])
+@pytest.mark.parametrize("script", first_of(["import os; os._exit(0)", "raise SystemExit", "import sys; sys.exit(0)"]))
 def test_a_script_that_leaves_early(tmp_path: Path, script: str) -> None:
     checkout = make_checkout(tmp_path / "checkout", test=f"print('half way', flush=True)\n{script}\n")
     with pytest.raises(NeosrRunError, match="without a receipt") as raised:

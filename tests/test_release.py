@@ -457,6 +457,7 @@ def test_a_wrong_network_is_not_released(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_engines_if_asked(tmp_path: Path, call: Callable[..., Ran]) -> None:
     checkpoint = save(small(), tmp_path / "2x_T.pth")
     shapes = ("--min-shape", "1x3x32x32", "--opt-shape", "1x3x48x64", "--max-shape", "1x3x64x96")

@@ -310,6 +310,7 @@ def test_values_that_are_not_finite_and_files_that_say_nothing(folder: Path, cal
     assert "∞" in page_of(folder / "same.onnx.html").text("main")
 
 
+@pytest.mark.long
 def test_a_benchmark_as_it_was_printed(folder: Path, call: Call) -> None:
     timed = call("benchmark", folder / FP32, "--shape", "1x3x16x24", "--rounds", 2, "--json")
     assert timed.code == 0, timed.err

@@ -70,6 +70,7 @@ def test_the_list_of_commands_has_no_cut_sentences_and_one_voice(call: Callable[
     assert [verb for _, verb in firsts if verb.endswith("s")] == []  # "Fuse", not "Fuses"
 
 
+@pytest.mark.long
 def test_the_examples_run(folder: Path, call: Callable[..., Ran]) -> None:
     """In the order of a person's work."""
     (folder / "recipe.toml").write_text("checkpoint = '2x_Name.pth'\noutput = 'deployed'\n[[export]]\n")

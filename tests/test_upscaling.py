@@ -25,6 +25,7 @@ from aether_deploy.runners.pytorch import TorchRunner
 from aether_deploy.runners.rounded import RoundedRunner
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import calm, save, tiny
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ class TestMemory:
         assert needs == sorted(needs)
         assert available_memory("cpu") > 0
 
-    @pytest.mark.parametrize("precision", ["", "fp32", "bf16"], ids=["checkpoint", "fp32", "bf16"])
+    @pytest.mark.parametrize("precision", first_of(["fp32", "", "bf16"]), ids=["fp32", "checkpoint", "bf16"])
     def test_out_of_memory_halves_the_tile_and_goes_on(
         self, precision: str, checkpoint_file: Path, tmp_path: Path
     ) -> None:
@@ -166,7 +167,7 @@ class TestMemory:
             expected = Upscaler(runner)(part).pixels[:200, :200]
         assert np.abs(read_picture(tmp_path / "y.png").pixels[:200, :200].astype(int) - expected).max() <= 1
 
-    @pytest.mark.parametrize("precision", ["", "bf16"], ids=["checkpoint", "bf16"])
+    @pytest.mark.parametrize("precision", first_of(["", "bf16"]), ids=["checkpoint", "bf16"])
     def test_what_no_tile_helps_is_a_known_error(self, precision: str, checkpoint_file: Path, tmp_path: Path) -> None:
         """Not even the pixels of the result fit."""
         model = _onnx_file(tmp_path / f"{precision}.onnx", Variant(precision)) if precision else checkpoint_file

@@ -21,6 +21,7 @@ from aether_deploy.pictures.quality import psnr, ssim
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +101,7 @@ def test_a_missing_small_kernel_fails_though_the_images_hardly_show_it(
     assert not json.loads((tmp_path / "wrong_fused_validation" / "validation.json").read_text())["passed"]
 
 
+@pytest.mark.long
 def test_text_output_says_with_what_it_ran(trained: Path, fused: Path, photos: Path, call: Call) -> None:
     """Also the second run into one folder, which leaves nothing archived behind and compares nothing stale."""
     folder = fused.with_name("2x_Tiny_fused_validation")
@@ -112,7 +114,7 @@ def test_text_output_says_with_what_it_ran(trained: Path, fused: Path, photos: P
     assert sorted(path.name for path in (folder / "neosr").iterdir()) == ["aether_fused", "aether_unfused"]
 
 
-@pytest.mark.parametrize("wrapping", ["ema and compile", "channels_last half", "bare safetensors"])
+@pytest.mark.parametrize("wrapping", first_of(["ema and compile", "channels_last half", "bare safetensors"]))
 def test_whatever_neosr_or_a_trainer_wraps_weights_in(
     tmp_path: Path, fused: Path, photos: Path, call: Call, wrapping: str
 ) -> None:
@@ -175,6 +177,7 @@ def test_own_options_are_kept_but_for_paths_and_fused_init(
     assert set(after["path"]) == {"pretrain_network_g", "results_root", "strict_load_g"}
 
 
+@pytest.mark.long
 def test_a_wrong_scale_in_own_options(tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call) -> None:
     (tmp_path / "own.toml").write_text(OWN.replace("scale = 2", "scale = 4"))
     ran = call("validate", fused, "--against", trained, "--images", photos, "--opt", tmp_path / "own.toml")
@@ -186,7 +189,10 @@ def test_a_wrong_scale_in_own_options(tmp_path: Path, trained: Path, fused: Path
 
 @pytest.mark.parametrize(
     ("script", "message"),
-    [("import sys; sys.exit(0)", "without a receipt"), ("pass", "without running the network once")],
+    [
+        ("import sys; sys.exit(0)", "without a receipt"),
+        pytest.param("pass", "without running the network once", marks=pytest.mark.long),
+    ],
 )
 def test_a_neosr_that_does_nothing_and_ends_with_0(
     tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call, script: str, message: str
@@ -197,6 +203,7 @@ def test_a_neosr_that_does_nothing_and_ends_with_0(
     assert message in error_line(ran)
 
 
+@pytest.mark.long
 def test_an_arch_of_another_author_with_our_names(
     tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call
 ) -> None:

@@ -28,6 +28,7 @@ from aether_deploy.pictures.video_colour import Colour, from_rgb, to_rgb
 from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.runners import Identity
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -222,7 +223,7 @@ class TestCopied:
         assert lines_of(tmp_path / "out.mp4") == []
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", first_of([".mp4", ".mkv"]))
 def test_progress_says_the_rate_and_the_time_left(
     suffix: str, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
