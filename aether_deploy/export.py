@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,20 @@ __all__ = ["command"]
     default="default",
     help="What stays fp32 in half-precision files; default is norms and tail, auto the first choice that passes.",
 )
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Low-resolution photos to find the ranges of 8 bits on, none of them in --images; packaged ones by default.",
+    show_default=False,
+)
+@click.option(
+    "--quality",
+    type=float,
+    metavar="DB",
+    help="Least PSNR of 8 bits to the trained network on photos; the precision's own by default.",
+    show_default=False,
+)
 @click.option("--ffn", type=cli.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
 @click.option(
     "--opset",
@@ -95,6 +110,8 @@ def command(
     precisions: tuple[str, ...],
     io: str,
     islands: str,
+    calibration: Path | None,
+    quality: float | None,
     ffn: str,
     opset: int | None,
     static: Shape | None,
@@ -120,7 +137,7 @@ def command(
     trained; one that differs is deleted. The ONNX file that an engine was built from is kept beside it; without a GPU
     for the engine, that file is what was proved.
     """
-    cli.require_readable(model, opt, images)
+    cli.require_readable(model, opt, images, calibration)
     with cli.progress("export"):
         # What can be wrong without the network is found before torch is imported, which takes seconds.
         from aether_deploy.artifacts.model import ExportOptions
@@ -135,6 +152,8 @@ def command(
             name=name,
             images=images,
             engine=EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
+            calibration=calibration,
+            quality=quality,
         )
         from aether_deploy.artifacts.pipeline import export_model, plan_export
         from aether_deploy.network.checkpoint import load_checkpoint
@@ -173,6 +192,7 @@ def command(
                         "fp32_islands": a.manifest.fp32_islands,
                         "weights": a.manifest.weights,
                         "activations": a.manifest.activations,
+                        "quantization": a.manifest.quantization,
                         "engine": a.manifest.engine.as_dict() if a.manifest.engine else {},
                     }
                     for a in artifacts
@@ -209,17 +229,26 @@ def _show_artifact(artifact: Artifact, out: Console, *, verbose: bool) -> None:
 
 
 def _show_choice(manifest: Manifest, out: Console) -> None:
-    """Prints what `--islands auto` tried, and the figure of each."""
-    from aether_deploy.artifacts.onnx_proof import describe_step
+    """Prints what `--islands auto` tried, and which layers are in 8 bits and what they cost."""
+    from aether_deploy.artifacts.onnx_check import describe_step
 
     if manifest.fp32_islands.get("asked") == "auto" and not manifest.engine:
         for step in manifest.fp32_islands["measured"]:
             out.print(f"auto    {describe_step(step)}")
+    if manifest.quantization:
+        lost = max((truth["lost"] for truth in manifest.quantization["ground_truth"]), default=None)
+        against = "" if lost is None else f"; at most {max(lost, 0):.4f} dB of PSNR against ground truth is lost"
+        out.print(f"int8    {manifest.fp32_islands['policy']}, the others would err too much{against}")
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:
     """Prints the islands, weights and activations of a half-precision file, a line each."""
     if not manifest.fp32_islands or manifest.engine:
+        return
+    if manifest.quantization:
+        for row in manifest.quantization["layers"]:
+            kind, share = "int8" if row["eight_bits"] else "fp32", math.sqrt(row["share"])
+            out.print(f"{kind}    {', '.join(row['layers'])}: alone {share:.2f} of the allowed error")
         return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"

@@ -37,7 +37,7 @@ def checkpoint_file(tmp_path: Path) -> Path:
     return save(tiny(), tmp_path / "2x_Tiny.pth")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def call() -> Callable[..., Ran]:
     """Calls `aether-deploy ...` in this process; an unknown exception is raised, not turned into a code."""
 

@@ -18,10 +18,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from aether_deploy.artifacts.onnx_proof import describe_step
+from aether_deploy.artifacts.onnx_check import describe_step
 from aether_deploy.cli.app import main
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs import half_precision
+from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions import forms
@@ -214,6 +215,7 @@ def test_auto_that_finds_nothing_says_the_figure_of_each(tmp_path: Path, call: C
     assert call("export", source, "--precision", "bf16").code == 0
 
 
+@pytest.mark.long
 def test_large_norm_inputs_need_their_islands(tmp_path: Path, call: Callable[..., Ran]) -> None:
     """Scaled by 1000: the default passes, `none` is refused with 3 by the real command and leaves no file."""
     source = scaled_sample(tmp_path / "2x_Scaled.pth", 1000)
@@ -258,7 +260,7 @@ class TestWrongPasses:
 
         to_half = half_precision.to_half
 
-        def wrong(*args: Any, **options: Any) -> half_precision.Conversion:
+        def wrong(*args: Any, **options: Any) -> Conversion:
             conversion = to_half(*args, **options)
             _scale_output(conversion.model.graph, factor)
             return conversion
@@ -303,6 +305,7 @@ class TestWrongPasses:
         assert "before rounding, is not the network" in self._refused(call, source)
 
 
+@pytest.mark.long
 def test_twice_is_byte_identical_from_one_reference_each(
     tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 import pytest
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.half_precision import Conversion, HalfPrecision
+from aether_deploy.graphs.conversion import Conversion
+from aether_deploy.graphs.half_precision import HalfPrecision
 from aether_deploy.graphs.half_weights import WeightLoss, round_weights
 from aether_deploy.graphs.types import tensor_types
 from aether_deploy.network.family import Roles

@@ -32,6 +32,9 @@ class ExportOptions:
         name: of the files, without scale and tags; by default the checkpoint's.
         images: folder of photos to prove parity on; by default the packaged ones.
         engine: targets, profiles and memory of engines.
+        calibration: folder of low-resolution photos on which the ranges of 8 bits are found; by default parts of
+            packaged ones. None of them may be in `images`.
+        quality: least PSNR of 8 bits to the network as it was trained, in dB; by default the precision's own.
     """
 
     formats: tuple[str, ...] = ("onnx",)
@@ -40,6 +43,8 @@ class ExportOptions:
     name: str | None = None
     images: str | os.PathLike[str] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    calibration: str | os.PathLike[str] | None = None
+    quality: float | None = None
 
     @property
     def static(self) -> Shape | None:
@@ -83,7 +88,7 @@ class ExportPlan:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What every target is made from: the fused network, and the trained one's outputs.
+    """What every target is made from: the fused network, the trained one's outputs, and the options.
 
     `proved` collects the ONNX files as they are written, so that none is made twice.
     """
@@ -91,6 +96,7 @@ class Source:
     checkpoint: Checkpoint
     network: nn.Module
     reference: Reference
+    options: ExportOptions = field(default_factory=ExportOptions)
     proved: dict[Variant, Artifact] = field(default_factory=dict)
 
 

@@ -69,7 +69,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     graph = fp32_model(source.network, spec, variant)
     graph.metadata_props.update(_metadata(source, variant))
     path = folder / name
-    proof = write_proved(graph, spec, variant, source.reference, path)
+    proof = write_proved(graph, spec, variant, source.reference, path, source.options)
     written = Manifest(
         artifact=manifest.describe_artifact(path, "onnx"),
         source=manifest.describe_source(source.checkpoint),
@@ -77,7 +77,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
         parity=proof.report.as_dict(),
         variant=variant,
         shapes=dict(static_shapes(variant.static, spec.scale) if variant.static else dynamic_shapes(spec.in_chans)),
-        **proof.half,
+        **proof.rounding,
         tools=manifest.tool_versions("torch", "onnx", "onnx-ir", "onnxscript", *ONNXRUNTIMES, "numpy"),
         created=manifest.utc_now(),
     )
@@ -90,7 +90,7 @@ def prove(file: KnownFile, trained: Trained) -> Manifest:
     assert file.manifest is not None  # the caller's part
     variant = file.manifest.variant
     proof = prove_again(file.path, variant, trained.of_shape(variant.static), file.manifest.fp32_islands)
-    return dataclasses.replace(file.manifest, parity=proof.report.as_dict(), **proof.half)
+    return dataclasses.replace(file.manifest, parity=proof.report.as_dict(), **proof.rounding)
 
 
 def _metadata(source: Source, variant: Variant) -> dict[str, str]:

@@ -11,6 +11,7 @@ from aether_deploy.artifacts.model import Artifact, ExportOptions, ExportPlan, S
 from aether_deploy.errors import ExportError
 from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
 from aether_deploy.network.fusion import fuse_network
+from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import variants
 from aether_deploy.proof.exactness import require_exact
 from aether_deploy.proof.reference import Trained
@@ -51,6 +52,12 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
         shape, expected = "x".join(map(str, static)), f"Nx{checkpoint.spec.in_chans}xHxW, all at least 1"
         raise ExportError(f"static shape {shape}; expected {expected}")
     stem = folder / f"{checkpoint.spec.scale}x_{name}"
+    eight = [variant.precision for variant in options.variants if variant.row.quantizes]
+    if (options.calibration is not None or options.quality is not None) and not eight:
+        raise ExportError("--calibration and --quality are for 8 bits; add --precision int8, or leave them out")
+    least = max((PRECISIONS[name].tolerance.min_psnr for name in eight), default=0.0)
+    if options.quality is not None and not options.quality >= least:
+        raise ExportError(f"quality {options.quality} dB; {' and '.join(eight)} need at least {least:g}")
     return ExportPlan(
         checkpoint,
         options,
@@ -67,7 +74,7 @@ def _make(planned: ExportPlan, trained: Trained | None) -> list[Artifact]:
     reference = trained.of_shape(options.static)
     network = fuse_network(checkpoint.build(), checkpoint.spec)
     require_exact(trained, network, f"the fused network of {checkpoint.path.name}")
-    source = Source(checkpoint, network, reference)
+    source = Source(checkpoint, network, reference, options)
     return [FORMATS[target.format].maker.export(source, target) for target in planned.targets]
 
 
@@ -89,7 +96,7 @@ def export_model(
         checkpoint: as trained or fused, or its path; or the result of `plan_export`, which includes everything below.
         options: all choices; `format`, `precision` and `output` are then ignored.
         format: one or several of onnx, tensorrt, tensorrt-rtx.
-        precision: one or several of fp32, fp16, bf16.
+        precision: one or several of fp32, fp16, bf16, int8, int8-fast.
         output: folder; by default the checkpoint's.
         trained: the checkpoint's outputs, if other steps need them too; has its own `images`.
     Returns:

@@ -41,9 +41,9 @@ def activation_bytes(spec: NetworkSpec, precision: str, shape: Shape, *, turing:
     row, widths = PRECISIONS[precision], spec.widths
     kept, residual = _BODY, _RESIDUAL
     if turing:
-        kept, residual = _BODY_TURING_HALF if row.rounds else _BODY_TURING, _RESIDUAL_TURING
+        kept, residual = _BODY_TURING_HALF if row.half else _BODY_TURING, _RESIDUAL_TURING
     body = row.bytes * (2 * widths.hidden + kept * widths.body)
-    wide = row.bytes + _FP32 if row.rounds else _FP32 * (1 + 1 / widths.last_factor**2)
+    wide = row.bytes + _FP32 if row.half else _FP32 * (1 + 1 / widths.last_factor**2)
     tail = int(spec.scale**2 * widths.tail * wide) + row.bytes * residual * widths.body
     n, _, height, width = shape
     return n * height * width * (max(body, tail) + _ENDS)

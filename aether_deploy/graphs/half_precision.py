@@ -10,43 +10,17 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import onnx_ir as ir
 
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.half_weights import WeightLoss, round_weights
+from aether_deploy.graphs.conversion import Conversion
+from aether_deploy.graphs.half_weights import round_weights
 from aether_deploy.graphs.only_rounded import require_only_rounded
 from aether_deploy.graphs.types import declared_type, largest_finite, tensor_types
 from aether_deploy.network.family import Roles
 
-__all__ = ["Conversion", "HalfPrecision", "to_half"]
-
-
-@dataclass
-class Conversion(ir.passes.PassResult):
-    """A half-precision model, and what the conversion did.
-
-    Attributes:
-        weights: see `WeightLoss`.
-        casts: number of Cast nodes in the graph.
-        islands: operator -> how many of it compute in fp32.
-        policy: the name of what is kept in fp32.
-    """
-
-    weights: WeightLoss
-    casts: int
-    islands: dict[str, int]
-    policy: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """The manifest's `fp32_islands`, without the weights."""
-        return {"policy": self.policy, "ops": self.islands, "casts": self.casts}
-
-    def weights_as_dict(self) -> dict[str, Any]:
-        """The manifest's `weights`."""
-        return asdict(self.weights)
+__all__ = ["HalfPrecision", "to_half"]
 
 
 def to_half(

@@ -201,7 +201,7 @@ def _shows(case: Case) -> bool:
 def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iterator[str]:
     gpu = "; no GPU took part" if runner.device == "cpu" else ""
     yield f"{model['file']} ran as {runner.name} (--device {request.device}{gpu})."
-    if runner.device == "cpu" and runner.precision in PRECISIONS and PRECISIONS[runner.precision].rounds:
+    if runner.device == "cpu" and runner.precision in PRECISIONS and PRECISIONS[runner.precision].half:
         yield (
             f"ONNX Runtime's CPU provider does not compute in {runner.precision}. Each operator ran in fp32 and its "
             "result was rounded as the graph says: what a GPU computes, but no GPU executed it in this run."

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
 
-    from aether_deploy.graphs.half_precision import Conversion
+    from aether_deploy.graphs.conversion import Conversion
     from aether_deploy.network.family import NetworkSpec
 
 __all__ = ["conversions", "fp32_model", "in_form", "onnx_model"]
@@ -43,8 +43,11 @@ def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model
     """
     names = ["ffn_as_convolutions"] if variant.ffn == "conv1x1" else []
     # Measured on the CPU in fp32, not on a GPU; in half precision the tail's larger kernel would be an fp32 island.
-    if not variant.row.rounds:
+    if not variant.row.half:
         names += family_of(spec).passes
+    if variant.row.quantizes:
+        # A folded layer has no norm of its own whose scale could take up a factor; what stays in fp32 is folded later.
+        names = [name for name in names if name != "fold_norms"]
     return applied(exported, *(PASSES[name]() for name in names))
 
 
@@ -54,7 +57,7 @@ def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterato
     Raises:
         ExportError: see `Precision.convert`.
     """
-    assert variant.row.convert is not None  # fp32 is the graph itself
+    assert variant.row.convert is not None  # fp32 is the graph itself; 8 bits are found by measuring
     return variant.row.convert(graph, family_of(spec).roles, variant.io, variant.islands)
 
 
@@ -69,10 +72,12 @@ def onnx_model(
         variant: the form.
         metadata: for `metadata_props`.
     Raises:
-        ExportError: islands `auto`, which need measuring; or see `fp32_model` and `conversions`.
+        ExportError: islands `auto` or 8 bits, which need measuring; or see `fp32_model` and `conversions`.
     """
     model = fp32_model(network, spec, variant)
     if variant.row.rounds:
+        if variant.row.quantizes:
+            raise ExportError(f"{variant.precision} is found by measuring: use export_model")
         if variant.islands == AUTO:
             raise ExportError(f"islands auto are found by measuring: use export_model, or name {', '.join(POLICIES)}")
         model = next(conversions(model, spec, variant)).model

@@ -10,7 +10,7 @@ from aether_deploy.precisions.choices import AUTO, IO, POLICIES
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from aether_deploy.graphs.half_precision import Conversion
+    from aether_deploy.graphs.conversion import Conversion
     from aether_deploy.network.family import Roles
 
 __all__ = ["convert_to"]

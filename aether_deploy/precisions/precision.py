@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from aether_deploy.graphs.half_precision import Conversion
+    from aether_deploy.graphs.conversion import Conversion
     from aether_deploy.network.family import Roles
 
 __all__ = ["Precision", "Tolerance"]
@@ -29,6 +29,7 @@ class Tolerance:
             activations are larger than those of any photo.
         relative: whether the limits grow with outputs larger than a picture's, as float errors do; False where
             a picture's levels are what counts.
+        p999_abs: largest error but for one value in a thousand, in output units; 0 stands for `max_abs`.
     """
 
     max_abs: float
@@ -36,6 +37,7 @@ class Tolerance:
     min_psnr: float
     drawn: float = 1.0
     relative: bool = False
+    p999_abs: float = 0.0
 
     def scaled(self, factor: float) -> Tolerance:
         """Limits for errors `factor` times as large, and a PSNR lower by as much."""
@@ -43,6 +45,7 @@ class Tolerance:
             self,
             max_abs=self.max_abs * factor,
             mean_abs=self.mean_abs * factor,
+            p999_abs=self.p999_abs * factor,
             min_psnr=self.min_psnr - 20 * math.log10(factor),
         )
 
@@ -59,12 +62,14 @@ class Precision:
         name: in options, file names and manifests, such as `fp16`.
         storage: ONNX's name for the type of the weights.
         tensorrt: TensorRT's name for it.
-        bytes: per value.
+        bytes: per value between layers.
         min_opset: the first opset in which ONNX has convolutions of that type.
         tolerance: by which a file is judged.
         least_capability: the first GPU generation that computes in it, such as (8, 0); None if all do.
         convert: (fp32 graph, roles, io, islands) -> the graph in this precision, several for islands `auto`,
             cheapest first; None if the fp32 graph itself is the file.
+        quantizes: which linear layers compute in 8-bit integers, `normed` (those behind a norm) or `all`; "" if none.
+        max_lost: the most PSNR against ground truth that may be lost on a photo, in dB; None if it is not measured.
         wider: the precision to use where this one overflows.
         in_onnxruntime: whether ONNX Runtime's CPU provider has its operators.
     """
@@ -77,10 +82,17 @@ class Precision:
     tolerance: Tolerance
     least_capability: tuple[int, int] | None = None
     convert: Callable[[ir.Model, Roles, str, str], Iterator[Conversion]] | None = None
+    quantizes: Literal["", "normed", "all"] = ""
+    max_lost: float | None = None
     wider: str | None = None
     in_onnxruntime: bool = True
 
     @property
     def rounds(self) -> bool:
-        """Whether results are rounded: such a file can have fp32 islands, and is executed as its types say."""
+        """Whether results are rounded: such a file is proved in two steps, before and after."""
+        return self.half or bool(self.quantizes)
+
+    @property
+    def half(self) -> bool:
+        """Whether it is half precision: such a file can have fp32 islands, and is executed as its types say."""
         return self.convert is not None

@@ -24,9 +24,9 @@ class Variant:
 
     Attributes:
         precision: a key of `PRECISIONS`.
-        io: fp32 or fp16, the type of input and output; always fp32 for a file in fp32.
+        io: fp32 or fp16, the type of input and output; always fp32 but for half precision.
         islands: what stays in fp32: a key of `choices.POLICIES`, or `auto`, which tries them in order; always
-            `default` for a file in fp32.
+            `default` but for half precision.
         ffn: linear or conv1x1.
         opset: 17 to 23; 0 means 20, or the precision's first if that is higher.
         static: fixed (N, C, H, W) of the input; None if it is dynamic.
@@ -53,11 +53,13 @@ class Variant:
         least = self.row.min_opset
         if not self.opset:
             object.__setattr__(self, "opset", max(DEFAULT_OPSET, least))
+        if self.row.quantizes and self.ffn != "linear":
+            raise ExportError(f"{self.precision} is for linear layers; leave --ffn {self.ffn} out")
         if self.opset not in OPSETS:
             raise ExportError(f"opset {self.opset}; expected {OPSETS.start} to {OPSETS.stop - 1}")
         if self.opset < least:
             raise ExportError(f"opset {self.opset} has no {self.precision} convolution; give --opset {least} or above")
-        if not self.row.rounds:
+        if not self.row.half:
             object.__setattr__(self, "io", "fp32")
             object.__setattr__(self, "islands", "default")
 
@@ -93,7 +95,7 @@ def variants(precisions: Iterable[str] = ("fp32",), **choices: Any) -> tuple[Var
     """
     found = tuple(Variant(precision, **choices) for precision in dict.fromkeys(precisions))
     asked = (choices.get("io", "fp32"), choices.get("islands", "default"))
-    if asked != ("fp32", "default") and not any(variant.row.rounds for variant in found):
-        halves = " or ".join(name for name, row in PRECISIONS.items() if row.rounds)
+    if asked != ("fp32", "default") and not any(variant.row.half for variant in found):
+        halves = " or ".join(name for name, row in PRECISIONS.items() if row.half)
         raise ExportError(f"--io and --islands are for half precision; add --precision {halves}, or leave them out")
     return found

@@ -92,7 +92,9 @@ class Manifest:
         shapes: {input, output}, symbolic or fixed; or {min, opt, max} of an engine.
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
-        activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph.
+        activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph; in 8 bits as
+            shares of what is not clipped.
+        quantization: {calibration, layers, ground_truth, executions} of a graph with layers in 8 bits.
         engine: only of an engine.
         tools: {name: version}.
         created: UTC, ISO 8601.
@@ -108,6 +110,7 @@ class Manifest:
     fp32_islands: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
     activations: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
     engine: EngineRecord | None = None
     tools: dict[str, str] = field(default_factory=dict)
     created: str = ""

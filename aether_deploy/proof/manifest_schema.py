@@ -104,6 +104,25 @@ class _Activations(_Strict):
     headroom: Figure
 
 
+class _Layers(_Strict):
+    layers: list[Text]
+    share: Figure
+    eight_bits: bool
+
+
+class _GroundTruth(_Strict):
+    photo: Text
+    psnr: Figure
+    lost: Figure
+
+
+class _Quantization(_Strict):
+    calibration: Text
+    layers: list[_Layers]
+    ground_truth: list[_GroundTruth]
+    executions: dict[Text, _Summary]
+
+
 class _DynamicShapes(_Strict):
     input: Named
     output: Named
@@ -187,6 +206,7 @@ class _Manifest(_Strict):
     fp32_islands: _Islands | None = None
     weights: _Weights | None = None
     activations: _Activations | None = None
+    quantization: _Quantization | None = None
     engine: _Engine | None = None
     tools: dict[Text, Text] = {}
     created: Text = ""

@@ -207,7 +207,12 @@ def _judge(case: Case, expected: Array, actual: Array, tolerance: Tolerance) -> 
         failure = f"shape {actual.shape}, expected {expected.shape}"
         return CaseResult(str(case), nothing, failure, limit.max_abs)
     figures = figures_of(expected, actual)
-    return CaseResult(str(case), figures, _failure(figures, limit), limit.max_abs)
+    failure = _failure(figures, limit)
+    if not failure and limit.p999_abs:
+        off = float(np.quantile(np.abs(actual.astype(np.float64) - expected), 0.999))
+        if off > limit.p999_abs:
+            failure = f"one value in a thousand is {off:.2e} off or more, at most {limit.p999_abs:.1e} is allowed"
+    return CaseResult(str(case), figures, failure, limit.max_abs)
 
 
 def _size(expected: Array) -> float:

@@ -152,7 +152,7 @@ def assemble(
         raise ConfigError(f"{folder.name}: no ONNX file in fp32, which a release needs; export one")
     with open_runner(folder / plain.artifact["file"], device="cpu") as runner:
         pictures = write_pictures(runner, folder, images)
-    shown = next((item for item in onnx if item.variant.row.rounds), plain).artifact["file"]
+    shown = next((item for item in onnx if item.variant.row.half), plain).artifact["file"]
     logger.info("report of %s", shown)
     photos = None if images is None else Path(images)
     facts = write_report(

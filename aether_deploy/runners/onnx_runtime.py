@@ -46,6 +46,7 @@ class OnnxRunner(Runner):
         threads: of the CPU provider; by default ONNX Runtime's own choice, one per core.
         model: the file, if it has been read already, or a graph made from it.
         optimized: file for the graph that ONNX Runtime really runs.
+        as_written: run each operator of the file as it stands, none fused or replaced.
     Raises:
         RunnerError: the file does not load, is not image to image, or the provider is missing; see `read_onnx`.
     """
@@ -58,6 +59,7 @@ class OnnxRunner(Runner):
         threads: int | None = None,
         model: OnnxModel | None = None,
         optimized: Path | None = None,
+        as_written: bool = False,
     ) -> None:
         self._errors = onnxruntime_errors()
         read = model or read_onnx(path)
@@ -67,7 +69,7 @@ class OnnxRunner(Runner):
         self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
         with memory_limit(_allowance(read, provider)):
             try:
-                self._session = open_session(read.data, _options(threads, optimized), provider)
+                self._session = open_session(read.data, _options(threads, optimized, as_written=as_written), provider)
             except self._errors as error:
                 reason = in_one_line(error)
                 raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
@@ -112,9 +114,9 @@ class OnnxRunner(Runner):
             OutOfMemoryError: a smaller input may run.
             RunnerError: ONNX Runtime refused the input.
         """
-        return np.asarray(self._outputs(lr)[0], dtype=np.float32)
+        return np.asarray(self.outputs(lr)[0], dtype=np.float32)
 
-    def _outputs(self, lr: Array) -> list[Array]:
+    def outputs(self, lr: Array) -> list[Array]:
         """Every output of the graph, the image first."""
         try:
             with memory_errors(lr.shape, *self._errors):
@@ -128,7 +130,7 @@ class OnnxRunner(Runner):
         self._session = None
 
 
-def _options(threads: int | None, optimized: Path | None) -> Any:
+def _options(threads: int | None, optimized: Path | None, *, as_written: bool) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -141,6 +143,8 @@ def _options(threads: int | None, optimized: Path | None) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     return options

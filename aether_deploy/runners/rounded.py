@@ -62,12 +62,12 @@ class RoundedRunner(OnnxRunner):
         if kept != rounded.casts:
             raise RunnerError(f"{path}: ONNX Runtime keeps {kept} of {rounded.casts} roundings; it proves nothing here")
         self.activations.clear()
-        self.precision = next((row.name for row in PRECISIONS.values() if row.rounds and row.storage in stored), "fp32")
+        self.precision = next((row.name for row in PRECISIONS.values() if row.half and row.storage in stored), "fp32")
         self.name = f"faithful {self.precision} on the CPU"
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; the input is first rounded to the file's own type."""
-        image, *largest = self._outputs(lr)
+        image, *largest = self.outputs(lr)
         for (label, _), value in zip(self._ranges.values(), map(float, largest), strict=True):
             peak = value if math.isfinite(value) else math.inf
             self.activations[label] = max(self.activations.get(label, 0.0), peak)

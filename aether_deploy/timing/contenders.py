@@ -57,7 +57,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
         ]
     for artifact in made:
         variant = artifact.target.variant
-        found.append(Contender(f"ours, ONNX {variant.precision}", "onnx", artifact.path, half=variant.row.rounds))
+        found.append(Contender(f"ours, ONNX {variant.precision}", "onnx", artifact.path, half=variant.row.half))
     if importlib.util.find_spec("openvino"):
         found.append(Contender("ours, in OpenVINO", "openvino", made[0].path))
     if peers:

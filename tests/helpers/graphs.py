@@ -9,10 +9,10 @@ from typing import Any
 import onnx_ir as ir
 
 from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
+from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
 from aether_deploy.graphs.fold_norms import FoldedNorms
-from aether_deploy.graphs.half_precision import Conversion
 from aether_deploy.graphs.passes import applied
 from aether_deploy.graphs.shuffle_last import ShuffleLast
 from aether_deploy.network.aether import read_spec

@@ -1,0 +1,120 @@
+"""A file with layers in 8 bits, run in integers and as it is written, at the gate of its precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aether_deploy.arrays import Array, mean_squared_error, psnr
+from aether_deploy.artifacts.eight_bits import AsWritten, quantized_graphs
+from aether_deploy.artifacts.onnx_check import Proof, check_onnx, describe_step
+from aether_deploy.graphs.exporter import save_onnx
+from aether_deploy.precisions.variant import Variant
+from aether_deploy.proof.calibration import GroundTruth, calibration_inputs, ground_truths
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.verdict import ParityReport, Reference, capture, verify
+from aether_deploy.runners.onnx_runtime import OnnxRunner
+from aether_deploy.text import printable
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from aether_deploy.artifacts.model import ExportOptions
+    from aether_deploy.network.family import NetworkSpec
+
+__all__ = ["prove_eight_bits", "write_eight_bits"]
+
+
+def write_eight_bits(
+    graph: ir.Model,
+    spec: NetworkSpec,
+    variant: Variant,
+    reference: Reference,
+    path: Path,
+    before: ParityReport,
+    options: ExportOptions,
+) -> Proof:
+    """Writes and proves the variant with as many layers in 8 bits as pass; see `onnx_proof.write_proved`.
+
+    `path` holds the graph before rounding, whose report is `before`.
+    """
+    shapes: dict[str, Any] = {"in_chans": spec.in_chans, "static": variant.static}
+    truths = ground_truths(options.images, options.calibration, scale=spec.scale, **shapes)
+    calibration = calibration_inputs(options.calibration, **shapes)
+    gate = reference.tolerances[variant.precision]
+    if options.quality is not None:
+        gate = dataclasses.replace(gate, min_psnr=options.quality)
+        reference = dataclasses.replace(reference, tolerances={**reference.tolerances, variant.precision: gate})
+    with OnnxRunner(path) as exact:
+        shrunk = capture(exact.run, [Case(f"{pair.name} shrunk", pair.lr) for pair in truths], reference.tolerances)
+    measured = []
+    for made, layers in quantized_graphs(graph, spec, variant, calibration, gate):
+        made.model.metadata_props["aether_deploy.fp32_islands"] = json.dumps(made.as_dict())
+        save_onnx(made.model, path)
+        check_onnx(path)
+        report, activations, found = _judge(path, variant, reference, shrunk, truths)
+        measured.append({"policy": made.policy, "casts": made.casts, **report.summary()})
+        if report.passed:
+            return Proof(
+                report,
+                {
+                    "fp32_islands": {
+                        "asked": variant.islands,
+                        **made.as_dict(),
+                        "measured": measured,
+                        "before_rounding": before.summary(),
+                    },
+                    "weights": made.weights_as_dict(),
+                    "activations": activations,
+                    "quantization": {"calibration": _where(options), "layers": layers, **found},
+                },
+            )
+    report.require(path.name, hint=f"; use fp16 (tried {'; '.join(map(describe_step, measured))})")
+    raise AssertionError("one of them passed")
+
+
+def _where(options: ExportOptions) -> str:
+    return "the packaged photos" if options.calibration is None else printable(Path(options.calibration).name)
+
+
+def prove_eight_bits(path: Path, variant: Variant, reference: Reference, islands: Mapping[str, Any]) -> Proof:
+    """Compares a file that was made before, but not with ground truth; see `onnx_proof.prove_again`."""
+    report, activations, _ = _judge(path, variant, reference, Reference((), (), reference.tolerances), [])
+    report.require(path.name)
+    measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
+    return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": activations})
+
+
+def _judge(
+    path: Path, variant: Variant, reference: Reference, shrunk: Reference, truths: Sequence[GroundTruth]
+) -> tuple[ParityReport, dict[str, Any], dict[str, Any]]:
+    """Runs the file in integers and as it is written; (the worse report, activations, executions and ground truth)."""
+    outputs: list[Array] = []
+
+    def run(lr: Array) -> Array:
+        outputs.append(integers.run(lr))
+        return outputs[-1]
+
+    gate, what = variant.precision, path.name
+    with OnnxRunner(path) as integers:
+        report = verify(reference, integers.run, gate, what=what)
+        against = verify(shrunk, run, gate, what=f"{what}, shrunk photos,")
+    with AsWritten(path) as floats:
+        written = verify(reference, floats.run, gate, what=f"{what}, in floats,")
+        activations = floats.headroom()
+    results, lost = [], []
+    for pair, exact, actual, result in zip(truths, shrunk.outputs, outputs, against.results, strict=True):
+        before, after = (psnr(mean_squared_error(pair.hr, image.clip(0, 1))) for image in (exact, actual))
+        lost.append({"photo": printable(pair.name), "psnr": before, "lost": before - after})
+        most = variant.row.max_lost
+        if not result.failure and most is not None and not before - after <= most:
+            failure = f"{before - after:.3f} dB of PSNR against ground truth is lost, at most {most} is allowed"
+            result = dataclasses.replace(result, failure=failure)
+        results.append(result)
+    worse = max((report, written), key=lambda one: (not one.passed, one.overall.max_abs))
+    judged = dataclasses.replace(worse, results=(*worse.results, *results))
+    executions = {"integers": report.summary(), "floats": written.summary()}
+    return judged, activations, {"ground_truth": lost, "executions": executions}
