@@ -238,7 +238,7 @@ def _show_choice(manifest: Manifest, out: Console) -> None:
     if manifest.quantization:
         lost = max((truth["lost"] for truth in manifest.quantization["ground_truth"]), default=None)
         against = "" if lost is None else f"; at most {max(lost, 0):.4f} dB of PSNR against ground truth is lost"
-        out.print(f"int8    {manifest.fp32_islands['policy']}, the others would err too much{against}")
+        out.print(f"8 bits  {manifest.fp32_islands['policy']}, the others would err too much{against}")
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:
@@ -247,8 +247,8 @@ def _show_half(manifest: Manifest, out: Console) -> None:
         return
     if manifest.quantization:
         for row in manifest.quantization["layers"]:
-            kind, share = "int8" if row["eight_bits"] else "fp32", math.sqrt(row["share"])
-            out.print(f"{kind}    {', '.join(row['layers'])}: alone {share:.2f} of the allowed error")
+            kind, share = "8 bits" if row["eight_bits"] else "fp32", math.sqrt(row["share"])
+            out.print(f"{kind:7} {', '.join(row['layers'])}: alone {share:.2f} of the allowed error")
         return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"

@@ -33,6 +33,7 @@ from aether_deploy.proof.verdict import ParityError
 from aether_deploy.samples import PHOTOS, SAMPLE
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import save, tiny
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -135,8 +136,8 @@ def _swapped_zero(model: onnx.ModelProto) -> None:
 def _one_step_for_all(model: onnx.ModelProto) -> None:
     """Weights with one scale for the whole tensor."""
     values = {value.name: value for value in model.graph.initializer}
-    for name in [name for name in values if name.endswith("weight_int8")]:
-        scale = values[name.replace("_int8", "_scale")]
+    for name in [name for name in values if name.endswith(".weight") and values[name].data_type == TensorProto.INT8]:
+        scale = values[f"{name}_scale"]
         steps = numpy_helper.to_array(scale)
         integers = np.rint(numpy_helper.to_array(values[name]) * steps / steps.max() / 2).astype(np.int8)
         values[name].CopyFrom(numpy_helper.from_array(integers, name))
@@ -160,12 +161,13 @@ def test_everything_in_8_bits_is_refused(trained: Trained, tmp_path: Path) -> No
     variant = Variant("int8-fast")
     graph = fp32_model(fuse_network(checkpoint.build(), checkpoint.spec), checkpoint.spec.as_fused(), variant)
     calibration = calibration_inputs()
-    observed = eight_bits._observe(graph, linear_inputs(graph), [*calibration.photos, *calibration.others])
+    observed = eight_bits._observe(graph, linear_inputs(graph), calibration.images)
     save_onnx(QuantizedLayers(observed)(graph).model, tmp_path / "all.onnx")
     with pytest.raises(ParityError, match="not the network"):
         prove_again(tmp_path / "all.onnx", variant, trained.reference, {"policy": "", "casts": 8})
 
 
+@pytest.mark.long
 def test_neighbours_that_saturate_are_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., Ran]
 ) -> None:
@@ -182,11 +184,43 @@ def test_neighbours_that_saturate_are_seen(
         assert "use fp16" in error_line(ran)
 
 
+def test_fp8_runs_as_it_is_written(trained: Trained, tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """ONNX Runtime's optimizer takes 8-bit floats for integers, so that it gets the file operator by operator."""
+    ran = call("export", SAMPLE, "--precision", "fp8", "-o", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    (artifact,) = ran.json["artifacts"]
+    assert artifact["quantization"]["executions"].keys() == {"floats"}
+    (path,) = tmp_path.glob("*.onnx")
+    assert {value.data_type for value in onnx.load(path).graph.initializer} > {TensorProto.FLOAT8E4M3FN}
+    assert call("parity", SAMPLE, path).code == 0
+    assert call("verify", path).code == 0
+    manifest = read_manifest(path)
+    assert manifest is not None
+    model = onnx.load(path)
+    _change(model, "_scale", lambda old: old * np.float32(0.3))
+    onnx.save(model, path)
+    with pytest.raises(ParityError):
+        prove_again(path, manifest.variant, trained.reference, manifest.fp32_islands)
+
+
+@pytest.mark.parametrize(("precision", "kind"), first_of([("int8", "INT8"), ("fp8", "FP8")]))
+def test_rtx_builds_an_engine(precision: str, kind: str, tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """Its parser takes the layers in 8 bits, as the network that it read back says; no GPU has run it."""
+    words = ("--format", "tensorrt-rtx", "--gpu", "sm89", "--max-shape", "1x3x64x64", "--opt-shape", "1x3x32x32")
+    ran = call("export", SAMPLE, *words, "--min-shape", "1x3x32x32", "--precision", precision, "-o", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    engine = ran.json["artifacts"][0]["engine"]
+    assert engine["network"]["types"][kind] > 0
+    assert engine["executed"] is False
+
+
+@pytest.mark.long
 def test_twice_is_byte_identical(made: tuple[Path, Ran], tmp_path: Path, call: Callable[..., Ran]) -> None:
     assert call("export", SAMPLE, "--precision", "int8", "-o", tmp_path).code == 0
     assert (tmp_path / INT8).read_bytes() == (made[0] / INT8).read_bytes()
 
 
+@pytest.mark.long
 def test_more_quality_keeps_more_in_fp32(made: tuple[Path, Ran], tmp_path: Path, call: Callable[..., Ran]) -> None:
     ran = call("export", SAMPLE, "--precision", "int8", "--quality", "73.2", "-o", tmp_path, "--json")
     assert ran.code == 0, ran.err
@@ -248,7 +282,7 @@ def test_calibration_is_not_what_is_judged() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_inputs_have_the_networks_shape(channels: int, static: Any) -> None:
     calibration = calibration_inputs(in_chans=channels, static=static and (2, channels, 20, 24))
-    for image in (*calibration.photos, *calibration.others):
+    for image in calibration.images:
         assert image.dtype == np.float32
         assert image.shape[1] == channels
         assert static is None or image.shape == (2, channels, 20, 24)

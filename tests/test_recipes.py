@@ -192,6 +192,27 @@ def test_another_precision_makes_only_its_file(kitchen: Kitchen) -> None:
     assert states["release"] == "made"
 
 
+def test_8_bits_are_made_of_their_calibration(kitchen: Kitchen) -> None:
+    """Another photo to calibrate on makes the file of 8 bits anew, and nothing else."""
+    mine = kitchen.folder / "mine"
+    mine.mkdir()
+    _photo(mine / "a.png", 1)
+    kitchen.recipe["export"].append({"precision": ["int8"], "calibration": str(mine), "quality": 71.0})
+
+    def made_of() -> dict[str, str]:
+        kitchen.run("--dry-run")
+        steps_now = steps.plan_steps(work.Work(read_recipe(kitchen.folder / "recipe.toml")))
+        return {step.files[0]: step.made_of() for step in steps_now if step.kind == "export"}
+
+    before = made_of()
+    assert len(before) == 3
+    _photo(mine / "a.png", 2)
+    after = made_of()
+    assert [name for name in before if before[name] != after[name]] == ["2x_Tiny_int8_op20.onnx"]
+    kitchen.recipe["export"][1]["quality"] = 60.0
+    assert "need at least 70" in error_line(kitchen.run("--dry-run"))
+
+
 def test_a_new_training_makes_everything(kitchen: Kitchen) -> None:
     save(calm(scale=2, embed_dim=8, depths=(1,), lk_kernel=3, sk_kernel=3), kitchen.checkpoint)
     assert set(kitchen.states("--dry-run").values()) == {"made"}

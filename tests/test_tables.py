@@ -61,7 +61,8 @@ class TestPrecisions:
     def test_a_row_is_whole(self, name: str) -> None:
         row = PRECISIONS[name]
         assert row.name == name
-        assert ir.DataType[row.storage].itemsize == row.bytes
+        # Between layers; those in 8 bits have fp32 around them.
+        assert row.bytes == (4 if row.quantizes else ir.DataType[row.storage].itemsize)
         assert TOLERANCES[name] is row.tolerance
         assert Variant(name).opset >= row.min_opset
         assert row.wider in (None, *PRECISIONS)

@@ -17,7 +17,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.passes import PASSES, applied
-from aether_deploy.graphs.quantized_layers import LinearInput, Observed, QuantizedLayers, linear_inputs
+from aether_deploy.graphs.quantized_layers import LinearInput, Observed, QuantizedLayers, largest_of, linear_inputs
 from aether_deploy.network.families import family_of
 from aether_deploy.proof.calibration import Calibration
 from aether_deploy.proof.figures import figures_of
@@ -75,18 +75,19 @@ def quantized_graphs(
     Raises:
         ExportError: the graph has no such layers.
     """
+    kind = ir.DataType[variant.row.storage]
     every = [read for read in linear_inputs(graph) if read.normed or variant.row.quantizes == "all"]
     if not every:
         raise ExportError(f"no linear layer for {variant.precision} in this network; export it in fp16")
-    observed = _observe(graph, every, [*calibration.photos, *calibration.others])
-    costs = _costs(graph, every, observed, calibration, gate)
+    observed = _observe(graph, every, calibration.images)
+    costs = _costs(graph, every, observed, calibration, gate, variant)
     kept = sorted(costs, key=lambda layers: layers.share / layers.read.products)
     folds = [PASSES[name]() for name in family_of(spec).passes if name == "fold_norms"]
     tried = False
     while kept:
         if sum(layers.share for layers in kept) <= _DOUBT:
             names = {layers.read.name for layers in kept}
-            made = _quantized(graph, {name: observed[name] for name in names})
+            made = _quantized(graph, {name: observed[name] for name in names}, kind)
             # What stays in fp32 is made as fast as in an fp32 file.
             made.model = applied(made.model, *folds)
             tried = True
@@ -126,14 +127,20 @@ def _costs(
     observed: Mapping[str, Observed],
     calibration: Calibration,
     gate: Tolerance,
+    variant: Variant,
 ) -> list[Layers]:
-    images = [*((photo, gate) for photo in calibration.photos), *((o, gate.for_drawn()) for o in calibration.others)]
+    kind, in_onnxruntime = ir.DataType[variant.row.storage], variant.row.in_onnxruntime
+    images = [
+        *((photo, gate) for photo in calibration.photos),
+        *((image, gate.for_drawn()) for image in calibration.drawn),
+    ]
     with _runner_of(graph) as exact:
         expected = [exact.run(image) for image, _ in images]
     found = []
     for number, read in enumerate(reads, start=1):
         logger.info("what 8 bits cost %d/%d: %s", number, len(reads), ", ".join(read.layers))
-        with _runner_of(_quantized(graph, {read.name: observed[read.name]}).model) as runner:
+        quantized = _quantized(graph, {read.name: observed[read.name]}, kind).model
+        with _runner_of(quantized, as_written=not in_onnxruntime) as runner:
             shares = [
                 _share(before, runner.run(image), limit)
                 for before, (image, limit) in zip(expected, images, strict=True)
@@ -162,13 +169,13 @@ class AsWritten(OnnxRunner):
         model = graph_of(read_onnx(path), path)
         self._labels = []
         for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
-            value, scale = node.inputs[:2]
-            assert value is not None and scale is not None and scale.const_value is not None  # we wrote it
+            value, scale, zero = node.inputs
+            assert value and scale and zero and scale.const_value and zero.const_value  # we wrote it
             absolute = ir.node("Abs", [value], name=f"{node.name}_abs")
             largest = ir.node("ReduceMax", [absolute.outputs[0]], {"keepdims": 0}, name=f"{node.name}_largest")
             model.graph.append(absolute)
             _add_output(model.graph, largest, ir.Shape([]))
-            self._labels.append((_names(node), float(scale.const_value.numpy()) * 127))
+            self._labels.append((_names(node), float(scale.const_value.numpy()) * largest_of(zero.const_value.dtype)))
         proto = ir.to_proto(model)
         self.shares: dict[str, float] = {}
         super().__init__(path, model=OnnxModel(proto, proto.SerializeToString()), as_written=True)
@@ -203,8 +210,8 @@ def _names(quantize: ir.Node) -> str:
     return str(weight.name).removesuffix(".weight_dequantized").replace("|", ", ")
 
 
-def _quantized(graph: ir.Model, observed: Mapping[str, Observed]) -> Conversion:
-    made = QuantizedLayers(observed)(graph)
+def _quantized(graph: ir.Model, observed: Mapping[str, Observed], kind: ir.DataType) -> Conversion:
+    made = QuantizedLayers(observed, kind)(graph)
     assert isinstance(made, Conversion)
     return made
 
@@ -228,6 +235,6 @@ def _add_output(graph: ir.Graph, node: ir.Node, shape: ir.Shape) -> None:
     graph.outputs.append(output)
 
 
-def _runner_of(model: ir.Model) -> OnnxRunner:
+def _runner_of(model: ir.Model, *, as_written: bool = False) -> OnnxRunner:
     proto = ir.to_proto(model)
-    return OnnxRunner(Path("the graph"), model=OnnxModel(proto, proto.SerializeToString()))
+    return OnnxRunner(Path("the graph"), model=OnnxModel(proto, proto.SerializeToString()), as_written=as_written)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.artifacts.onnx_check import Proof, check_onnx, describe_step
-from aether_deploy.graphs.exporter import save_onnx
-from aether_deploy.precisions.forms import conversions
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.verdict import ParityReport, Reference, verify
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -28,6 +26,9 @@ def write_half(
     graph: ir.Model, spec: NetworkSpec, variant: Variant, reference: Reference, path: Path, before: ParityReport
 ) -> Proof:
     """Writes and proves the variant; `auto` islands are chosen on the way. See `onnx_proof.write_proved`."""
+    from aether_deploy.graphs.exporter import save_onnx
+    from aether_deploy.precisions.forms import conversions
+
     name, measured = path.name, []
     for conversion in conversions(graph, spec, variant):
         conversion.model.metadata_props["aether_deploy.fp32_islands"] = json.dumps(conversion.as_dict())

@@ -16,7 +16,6 @@ from aether_deploy.artifacts.eight_bits_proof import prove_eight_bits, write_eig
 from aether_deploy.artifacts.half_proof import prove_half, write_half
 from aether_deploy.artifacts.onnx_check import Proof, check_onnx
 from aether_deploy.errors import ExportError
-from aether_deploy.graphs.exporter import save_onnx
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.verdict import ParityReport, Reference, verify
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -46,6 +45,8 @@ def write_proved(
         ParityError: the file does not pass; where several forms are tried, none passes.
         ExportError: the file is not valid ONNX; or see `to_half` and `quantized_graphs`.
     """
+    from aether_deploy.graphs.exporter import save_onnx
+
     save_onnx(graph, path)
     what = f"{path.name}, before rounding," if variant.row.rounds else path.name
     before = _compared_in_fp32(path, reference, what)

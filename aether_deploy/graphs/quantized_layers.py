@@ -1,21 +1,22 @@
-"""Linear layers in 8-bit integers: a pass on onnx-ir that adds QuantizeLinear and DequantizeLinear.
+"""Linear layers in 8 bits, int8 or fp8: a pass on onnx-ir that adds QuantizeLinear and DequantizeLinear.
 
 Runtimes replace DequantizeLinear, DequantizeLinear, MatMul by an integer kernel; those that have none compute the same
-in floats. Activations and weights are symmetric int8, as TensorRT demands: no zero point but 0.
+in floats. Activations and weights are symmetric, as TensorRT demands: no zero point but 0.
 
 Three things make the layers exact enough, none of which costs time:
 - Behind a LayerNormalization, features of a wide range are divided by a factor that the norm's scale and shift take up,
   and the weights are multiplied by it (Xiao et al., SmoothQuant, ICML 2023).
 - The mean error of each output, over what was observed, is subtracted from the layer's bias.
-- No two neighbouring weights exceed 128 steps together. Processors without VNNI multiply bytes in pairs and add each
-  pair in 16 bits, with saturation (vpmaddubsw): a pair beyond that is silently wrong there, by up to 5 levels of an
-  8-bit picture (benchmarks/README.md).
+- In int8, no two neighbouring weights exceed 128 steps together. Processors without VNNI multiply bytes in pairs and
+  add each pair in 16 bits, with saturation (vpmaddubsw): a pair beyond that is silently wrong there, by up to 7 levels
+  of an 8-bit picture (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,12 +26,14 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.half_weights import WeightLoss
+from aether_deploy.graphs.types import largest_finite
 
-__all__ = ["LinearInput", "Observed", "QuantizedLayers", "linear_inputs"]
+__all__ = ["LinearInput", "Observed", "QuantizedLayers", "largest_of", "linear_inputs"]
 
 Floats = NDArray[np.float64]
 
-_STEPS = 127
+Narrow = NDArray[Any]
+
 # A pair of weights may have 128 steps together, one of which rounding can add.
 _PAIR_STEPS = 127
 # How far the range of a feature, and not the size of its weights, decides on its factor: measured best for photos
@@ -84,10 +87,12 @@ class QuantizedLayers(ir.passes.FunctionalPass):
 
     Args:
         observed: name of a tensor of `linear_inputs` -> what it was seen to hold.
+        kind: INT8, or FLOAT8E4M3FN (4 bits of exponent, 3 of mantissa, up to 448).
     """
 
-    def __init__(self, observed: Mapping[str, Observed]) -> None:
+    def __init__(self, observed: Mapping[str, Observed], kind: ir.DataType = ir.DataType.INT8) -> None:
         self._observed = observed
+        self._kind = kind
 
     def call(self, model: ir.Model) -> Conversion:
         """A converted copy."""
@@ -98,10 +103,10 @@ class QuantizedLayers(ir.passes.FunctionalPass):
         largest, worst = 0.0, ""
         for value, layers in done:
             given = {_label(layer): _weight(layer) for layer in layers}
-            made = _quantize(model.graph, value, layers, self._observed[str(value.name)])
-            for (name, weight), integers in zip(given.items(), made, strict=True):
+            made = _quantize(model.graph, value, layers, self._observed[str(value.name)], self._kind)
+            for (name, weight), narrow in zip(given.items(), made, strict=True):
                 rounded += weight.size
-                underflow += int(np.count_nonzero(weight) - np.count_nonzero(integers))
+                underflow += int(np.count_nonzero(weight) - np.count_nonzero(narrow.astype(np.float32)))
                 largest, worst = max((largest, worst), (float(np.abs(weight).max()), name))
         RemoveUnusedNodesPass()(model)
         total, count = (sum(len(layers) for _, layers in some) for some in (every, done))
@@ -123,36 +128,38 @@ def _inputs_of_layers(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[ir.Node]
                 yield value, [use.node for use in uses]
 
 
-def _quantize(graph: ir.Graph, value: ir.Value, layers: list[ir.Node], seen: Observed) -> list[NDArray[np.int8]]:
+def _quantize(
+    graph: ir.Graph, value: ir.Value, layers: list[ir.Node], seen: Observed, kind: ir.DataType
+) -> list[Narrow]:
     """Changes one tensor and the layers that read it; returns their weights in 8 bits."""
-    weights = [_weight(layer) for layer in layers]
+    weights, names = [_weight(layer) for layer in layers], [_label(layer) for layer in layers]
     factors = _factors(seen, weights) if _norm(value) is not None else np.ones(len(seen.largest))
     _rescale_norm(graph, value, factors)
     rows = seen.rows / factors
-    step = np.float32(max((seen.largest / factors).max(), np.finfo(np.float32).tiny * _STEPS) / _STEPS)
-    rounded = np.clip(np.rint(rows / step), -_STEPS - 1, _STEPS) * float(step)
+    step = np.float32(max((seen.largest / factors).max() / largest_of(kind), np.finfo(np.float32).tiny))
+    rounded = _narrowed(rows / step, kind).astype(np.float64) * float(step)
     scale = new_constant(graph, f"{value.name}_scale", np.array(step))
-    zero = new_constant(graph, f"{value.name}_zero", np.array(0, np.int8))
+    zero = new_constant(graph, f"{value.name}_zero", np.array(0, kind.numpy()))
     narrow, wide = _pair(value, scale, zero)
     graph.insert_before(layers[0], [narrow, wide])
     scaled = [weight * factors[:, None] for weight in weights]
-    steps = [_steps(weight) for weight in scaled]
-    integers = [np.rint(weight / step).astype(np.int8) for weight, step in zip(scaled, steps, strict=True)]
-    for layer, weight, own, taken in zip(layers, scaled, steps, integers, strict=True):
-        _correct_bias(graph, layer, (rounded @ (taken * own.astype(np.float64)) - rows @ weight).mean(axis=0))
-    _replace(graph, layers, wide.outputs[0], np.concatenate(integers, axis=1), np.concatenate(steps))
-    return integers
+    steps = [_steps(weight, kind) for weight in scaled]
+    made = [_narrowed(weight / own, kind) for weight, own in zip(scaled, steps, strict=True)]
+    for layer, weight, own, taken in zip(layers, scaled, steps, made, strict=True):
+        restored = taken.astype(np.float64) * own.astype(np.float64)
+        _correct_bias(graph, layer, (rounded @ restored - rows @ weight).mean(axis=0))
+    _replace(graph, "|".join(names), layers, wide.outputs[0], np.concatenate(made, axis=1), np.concatenate(steps))
+    return made
 
 
 def _replace(
-    graph: ir.Graph, layers: list[ir.Node], value: ir.Value, integers: NDArray[np.int8], steps: NDArray[np.float32]
+    graph: ir.Graph, name: str, layers: list[ir.Node], value: ir.Value, narrow: Narrow, steps: NDArray[np.float32]
 ) -> None:
     """One MatMul in place of all that read a tensor.
 
     ONNX Runtime finds its integer kernels only for the single reader of a tensor on x86.
     """
-    name = "|".join(map(_label, layers))
-    constants = (("weight_int8", integers), ("weight_scale", steps), ("weight_zero", np.zeros(len(steps), np.int8)))
+    constants = (("weight", narrow), ("weight_scale", steps), ("weight_zero", np.zeros(len(steps), narrow.dtype)))
     inputs = [new_constant(graph, f"{name}.{what}", array) for what, array in constants]
     weight = ir.node("DequantizeLinear", inputs, {"axis": 1}, name=f"{name}.weight_dequantized")
     product = ir.node("MatMul", [value, weight.outputs[0]], name=f"{name}.product")
@@ -194,11 +201,25 @@ def _rescale_norm(graph: ir.Graph, value: ir.Value, factors: Floats) -> None:
         norm.replace_input_with(index, new_constant(graph, f"{value.name}_{what}_equalized", divided))
 
 
-def _steps(weight: Floats) -> NDArray[np.float32]:
-    """(M,), the size of a step of each output's weights: no weight beyond 127, no pair of neighbours beyond 128."""
+def largest_of(kind: ir.DataType) -> float:
+    """The largest value whose negative there is too: 127 for INT8, 448 for FLOAT8E4M3FN."""
+    return float(np.iinfo(np.int8).max) if kind == ir.DataType.INT8 else largest_finite(kind)
+
+
+def _narrowed(values: Floats, kind: ir.DataType) -> Narrow:
+    """Rounded to the nearest value of 8 bits; what exceeds the largest is clipped."""
+    clipped = np.clip(values, -largest_of(kind), largest_of(kind))
+    narrow: Narrow = (np.rint(clipped) if kind == ir.DataType.INT8 else clipped).astype(kind.numpy())
+    return narrow
+
+
+def _steps(weight: Floats, kind: ir.DataType) -> NDArray[np.float32]:
+    """(M,), by what each output's weights are divided: no weight beyond the largest, no pair of integers beyond 128."""
     size = np.abs(weight)
-    pairs = size[: len(size) // 2 * 2].reshape(-1, 2, size.shape[1]).sum(axis=1)
-    largest = np.maximum(size.max(axis=0) / _STEPS, pairs.max(axis=0, initial=0.0) / _PAIR_STEPS)
+    largest = size.max(axis=0) / largest_of(kind)
+    if kind == ir.DataType.INT8:
+        pairs = size[: len(size) // 2 * 2].reshape(-1, 2, size.shape[1]).sum(axis=1)
+        largest = np.maximum(largest, pairs.max(axis=0, initial=0.0) / _PAIR_STEPS)
     steps: NDArray[np.float32] = np.maximum(largest, np.finfo(np.float32).tiny).astype(np.float32)
     return steps
 

@@ -71,7 +71,7 @@ class Precision:
         quantizes: which linear layers compute in 8-bit integers, `normed` (those behind a norm) or `all`; "" if none.
         max_lost: the most PSNR against ground truth that may be lost on a photo, in dB; None if it is not measured.
         wider: the precision to use where this one overflows.
-        in_onnxruntime: whether ONNX Runtime's CPU provider has its operators.
+        in_onnxruntime: whether ONNX Runtime's CPU provider computes in it.
     """
 
     name: str

@@ -6,7 +6,7 @@ None of the former is among the latter, nor among the inputs of the parity check
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,10 +39,16 @@ class GroundTruth:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What ranges are found on: `photos` as they are, and `others`, changed and drawn; each (N, C, H, W) float32."""
+    """What ranges are found on: photos as they are, the same changed, and drawn; each (N, C, H, W) float32."""
 
     photos: list[Array]
-    others: list[Array]
+    changed: list[Array]
+    drawn: list[Array]
+
+    @property
+    def images(self) -> list[Array]:
+        """All of them."""
+        return [*self.photos, *self.changed, *self.drawn]
 
 
 def calibration_inputs(
@@ -59,13 +65,12 @@ def calibration_inputs(
         ImageError: see `list_images` and `read_image`.
     """
     photos = list(_photos(folder))
-    others = [*(other for photo in photos for other in _augmented(photo)), *_drawn()]
 
-    def taken(images: list[Array]) -> list[Array]:
+    def taken(images: Iterable[Array]) -> list[Array]:
         images = [with_channels(image, in_chans) for image in images]
         return [image if static is None else fitted(image, static[0], *static[2:]) for image in images]
 
-    return Calibration(taken(photos), taken(others))
+    return Calibration(taken(photos), taken(other for photo in photos for other in _augmented(photo)), taken(_drawn()))
 
 
 def ground_truths(

@@ -106,6 +106,7 @@ def _whole_key(recipe: Recipe) -> str:
         content(Path(recipe.opt)) if recipe.opt else "",
         photos(recipe.images),
         [photos(folder) for folder in (validation.images, validation.gt) if folder] if validation else [],
+        [photos(table.calibration) for table in recipe.export if table.calibration],
         content(Path(report.benchmark)) if report and report.benchmark else "",
         str(gpu.capability) if gpu else "",
         tools(),

@@ -134,6 +134,7 @@ def _validating(work: Work) -> Iterator[Step]:
 def _exporting(work: Work) -> Iterator[Step]:
     for number, table in enumerate(work.recipe.export):
         plan = plan_export(work.checkpoint, _options(work, table))
+        eight_bits = (photos(table.calibration) if table.calibration else "", table.quality)
 
         def make(needed: Sequence[Step], plan: ExportPlan = plan) -> None:
             targets = tuple(step.target for step in needed if step.target is not None)
@@ -143,7 +144,12 @@ def _exporting(work: Work) -> Iterator[Step]:
             beside = [target.onnx.path] if target.onnx else []
             files = [path.name for made in (target.path, *beside) for path in (made, manifest_path(made))]
             settings = repr(
-                (target.variant, target.engine and target.engine.request, target.engine and target.engine.tag)
+                (
+                    target.variant,
+                    target.engine and target.engine.request,
+                    target.engine and target.engine.tag,
+                    eight_bits if target.variant.row.quantizes else "",
+                )
             )
             yield Step(
                 "export",
@@ -178,6 +184,8 @@ def _options(work: Work, table: Export) -> ExportOptions:
             tuple(table.gpu),
             table.workspace_mib << 20 or None,
         ),
+        calibration=table.calibration or None,
+        quality=table.quality,
     )
 
 

@@ -66,6 +66,9 @@ class OnnxRunner(Runner):
         self.metadata: dict[str, str] = {item.key: item.value for item in read.proto.metadata_props}
         self.precision = _precision_of(self.metadata, path)
         self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
+        row = PRECISIONS[self.precision]
+        # It takes 8-bit floats for integers, and puts an operator there that has none.
+        as_written = as_written or (bool(row.quantizes) and not row.in_onnxruntime)
         self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
         with memory_limit(_allowance(read, provider)):
             try:
