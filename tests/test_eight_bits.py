@@ -33,7 +33,6 @@ from aether_deploy.proof.verdict import ParityError
 from aether_deploy.samples import PHOTOS, SAMPLE
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import save, tiny
-from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -119,11 +118,11 @@ def _change(model: onnx.ModelProto, ending: str, change: Callable[[NDArray[Any]]
 def _random_ranges(model: onnx.ModelProto) -> None:
     """What comes of no calibration."""
     rng = np.random.default_rng(0)
-    _change(model, "layer_norm_2_scale", lambda old: np.asarray(old * rng.uniform(2, 8), np.float32))
+    _change(model, "LayerNormalization_scale", lambda old: np.asarray(old * rng.uniform(2, 8), np.float32))
 
 
 def _clipped(model: onnx.ModelProto) -> None:
-    _change(model, "layer_norm_2_scale", lambda old: np.asarray(old * 0.4, np.float32))
+    _change(model, "LayerNormalization_scale", lambda old: np.asarray(old * 0.4, np.float32))
 
 
 def _swapped_zero(model: onnx.ModelProto) -> None:
@@ -136,7 +135,7 @@ def _swapped_zero(model: onnx.ModelProto) -> None:
 def _one_step_for_all(model: onnx.ModelProto) -> None:
     """Weights with one scale for the whole tensor."""
     values = {value.name: value for value in model.graph.initializer}
-    for name in [name for name in values if name.endswith(".weight") and values[name].data_type == TensorProto.INT8]:
+    for name in [name for name in values if name.endswith(".8_bits")]:
         scale = values[f"{name}_scale"]
         steps = numpy_helper.to_array(scale)
         integers = np.rint(numpy_helper.to_array(values[name]) * steps / steps.max() / 2).astype(np.int8)
@@ -203,7 +202,8 @@ def test_fp8_runs_as_it_is_written(trained: Trained, tmp_path: Path, call: Calla
         prove_again(path, manifest.variant, trained.reference, manifest.fp32_islands)
 
 
-@pytest.mark.parametrize(("precision", "kind"), first_of([("int8", "INT8"), ("fp8", "FP8")]))
+@pytest.mark.long
+@pytest.mark.parametrize(("precision", "kind"), [("int8", "INT8"), ("fp8", "FP8")])
 def test_rtx_builds_an_engine(precision: str, kind: str, tmp_path: Path, call: Callable[..., Ran]) -> None:
     """Its parser takes the layers in 8 bits, as the network that it read back says; no GPU has run it."""
     words = ("--format", "tensorrt-rtx", "--gpu", "sm89", "--max-shape", "1x3x64x64", "--opt-shape", "1x3x32x32")

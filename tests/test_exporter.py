@@ -86,3 +86,25 @@ def test_another_error_of_the_exporter_stays_itself(monkeypatch: pytest.MonkeyPa
     network = tiny(fused_init=True)
     with pytest.raises(RuntimeError, match="a bug"):
         export_onnx(network, read_spec(network.state_dict()))
+
+
+# Below opset 18 PyTorch converts the graph once more, which loses where the nodes came from.
+@pytest.mark.parametrize("opset", first_of([20, 18, 23]))
+def test_names_speak_of_layers(opset: int) -> None:
+    network = tiny()
+    model = export_onnx(network, read_spec(network.state_dict()), opset=opset)
+    modules, parameters = dict(network.named_modules()), dict(network.named_parameters())
+    names = [str(node.name) for node in model.graph]
+    assert len(set(names)) == len(names)
+    outside = [name for name in names if name.partition("/")[0] not in modules]
+    assert len(outside) <= 8, outside  # mean, skip and residual of the network itself
+    for node in model.graph:
+        layer, _, op = str(node.name).partition("/")
+        if op:
+            assert op.partition("_")[0] == node.op_type
+            assert node.outputs[0].name in (node.name, "output")
+        if node.op_type == "MatMul":
+            weight = node.inputs[1]
+            assert weight is not None and weight.name == f"{layer}.weight"
+            assert tuple(weight.shape or ()) == tuple(parameters[f"{layer}.weight"].T.shape)
+    assert not [name for name in model.graph.initializers if name.startswith("val_")]

@@ -210,6 +210,7 @@ def test_auto_stops_at_the_first_that_passes(tmp_path: Path, call: Callable[...,
     assert "all-norms passes: 0." in said[-1]
 
 
+@pytest.mark.long
 def test_auto_that_finds_nothing_says_the_figure_of_each(tmp_path: Path, call: Callable[..., Ran]) -> None:
     source = scaled_sample(tmp_path / "2x_Scaled.pth", 5e4)
     ran = call("export", source, "--precision", "fp16", "--islands", "auto")

@@ -126,7 +126,7 @@ def test_another_file() -> None:
         (("parity", "cases", 0, "max_abs"), "1", r"parity\.cases\.0\.max_abs"),
         (("network", "scale"), 7, "scale"),
         (("network", "family"), "esrgan", "esrgan"),
-        (("precision",), "fp8", "fp8"),
+        (("precision",), "fp4", "fp4"),
         (("surplus",), 1, "surplus"),
     ],
 )

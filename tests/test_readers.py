@@ -71,6 +71,7 @@ def test_vs_mlrt_takes_the_file_as_it_is(tmp_path: Path, crop: tuple[int, int]) 
     assert np.abs(sr - OnnxRunner(artifact.path).run(lr)).max() < 2e-6
 
 
+@pytest.mark.long
 def test_vs_mlrt_takes_8_bits(tmp_path: Path) -> None:
     options = ExportOptions(variants=(Variant("int8-fast"),), output=tmp_path)
     (artifact,) = pipeline.export_model(load_checkpoint(SAMPLE), options)

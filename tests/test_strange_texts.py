@@ -132,7 +132,7 @@ class TestManifests:
         made[kind].write(data.draw(changed(made[kind].values)))
         model = made[kind].path
         ran = require_answer(lambda: call("inspect", model), model.parent)
-        if ran.code == 0 and data.draw(st.integers(0, 4)) == 0:
+        if ran.code == 0 and data.draw(st.integers(0, 11)) == 0:
             # What is accepted can be used: the report reads every field.
             require_answer(lambda: call("report", model, "--overwrite"), model.parent)
 

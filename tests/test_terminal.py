@@ -253,6 +253,7 @@ def test_train_looks_for_the_photos_first(folder: Path, call: Callable[..., Ran]
     assert not (folder / "experiments").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_in_a_video_says_where_and_the_same_command_goes_on(folder: Path) -> None:
     """A film of 300 small frames, in parts of 120; stopped as soon as the first part is there."""
     encode(folder / "v.mkv", frames=300)

@@ -83,6 +83,7 @@ def test_each_training_options_file_loads_in_neosr_as_it_is(
     assert built[f"train_large_x{scale}"] == ["64", "180", str(scale), "1"]
 
 
+@pytest.mark.long
 def test_the_snippet_of_the_readme_works_with_its_parameters_uncommented(tmp_path: Path) -> None:
     script = """
 from neosr.archs import build_network

@@ -161,6 +161,7 @@ lk_kernel = 7
 """
 
 
+@pytest.mark.long
 def test_own_options_are_kept_but_for_paths_and_fused_init(
     tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

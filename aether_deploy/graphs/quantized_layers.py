@@ -159,7 +159,7 @@ def _replace(
 
     ONNX Runtime finds its integer kernels only for the single reader of a tensor on x86.
     """
-    constants = (("weight", narrow), ("weight_scale", steps), ("weight_zero", np.zeros(len(steps), narrow.dtype)))
+    constants = (("8_bits", narrow), ("8_bits_scale", steps), ("8_bits_zero", np.zeros(len(steps), narrow.dtype)))
     inputs = [new_constant(graph, f"{name}.{what}", array) for what, array in constants]
     weight = ir.node("DequantizeLinear", inputs, {"axis": 1}, name=f"{name}.weight_dequantized")
     product = ir.node("MatMul", [value, weight.outputs[0]], name=f"{name}.product")
