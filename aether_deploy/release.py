@@ -48,8 +48,8 @@ __all__ = ["command"]
     "precisions",
     type=cli.Choice(list(PRECISIONS)),
     multiple=True,
-    default=["fp32", "fp16"],
-    help="Of the ONNX files; repeatable.",
+    help="Of the ONNX files; repeatable; by default fp32 and fp16, and int8 where it passes.",
+    show_default=False,
 )
 @click.option(
     "--engine",
@@ -100,14 +100,24 @@ def command(
     with cli.progress("release"):
         from aether_deploy.engines.plan import EngineOptions
         from aether_deploy.network.checkpoint import load_checkpoint
-        from aether_deploy.publishing.release_folder import release_checkpoint, release_exports, require_place
+        from aether_deploy.publishing.release_folder import (
+            optional_exports,
+            release_checkpoint,
+            release_exports,
+            require_place,
+        )
 
         require_place(output, overwrite=overwrite)
         exports = release_exports(
-            precisions, engines, EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace)
+            precisions or ("fp32", "fp16"),
+            engines,
+            EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
         )
         loaded = load_checkpoint(checkpoint, param_key=param_key, img_range=img_range, options=opt)
-        made = release_checkpoint(loaded, output, details, exports=exports, images=images, overwrite=overwrite)
+        optional = [] if precisions else optional_exports()
+        made = release_checkpoint(
+            loaded, output, details, exports=exports, optional=optional, images=images, overwrite=overwrite
+        )
 
     out = cli.console(stderr=as_json)
     for manifest in made.manifests:

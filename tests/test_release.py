@@ -38,7 +38,7 @@ from aether_deploy.publishing.details import Details
 from aether_deploy.publishing.model_card import hub_license, render_card
 from aether_deploy.publishing.openmodeldb import Entry, entry_id
 from tests.helpers.commands import Ran, error_line
-from tests.helpers.networks import calm, save, wrong_eps
+from tests.helpers.networks import SAMPLE, calm, save, wrong_eps
 
 ARTIFACTS = [
     "2x_Tiny Net_fused.pth",
@@ -76,6 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = np.random.default_rng(number).random((1, 3, 5, 6)).astype(np.float32)
         write_image(photos / name, np.repeat(np.repeat(noise, 7, axis=2), 7, axis=3))
     words = ["release", checkpoint, *WORDS, "-o", folder / "out", "--images", photos, "--base-model", "x/y", "--json"]
+    words += ["--precision", "fp32", "--precision", "fp16"]
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     assert sorted(json.loads(result.stdout)["files"]) == sorted([*FILES, SUMS])
@@ -410,6 +411,17 @@ def test_what_is_not_of_the_older_release_is_not_lost(
         assert f"{name}: not of the release" in error_line(ran)
         assert (release / name).read_text() == "mine"
         (release / name).unlink()
+
+
+def test_int8_is_in_it_where_it_passes(tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """What 8 bits do not suit is left out with its reason; nothing else is."""
+    assert call("release", SAMPLE, *WORDS, "-o", tmp_path / "out").code == 0
+    assert "`2x_aether_sample_int8_op20.onnx`" in card(tmp_path / "out")[1]
+    ran = call("release", save(small(), tmp_path / "2x_T.pth"), *WORDS, "-o", tmp_path / "other")
+    assert ran.code == 0, ran.err
+    made = sorted(path.name for path in (tmp_path / "other").glob("*.onnx"))
+    assert made == ["2x_T_fp16_op20.onnx", "2x_T_fp16_op20_io16.onnx", "2x_T_fp32_op20.onnx"]
+    assert "left out: 2x_T_int8_op20.onnx is not the network as it was trained" in ran.err
 
 
 def test_a_name_without_a_letter_ends_before_anything_is_run(

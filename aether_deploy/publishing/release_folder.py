@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
-from aether_deploy.artifacts.model import ExportOptions
+from aether_deploy.artifacts.model import ExportOptions, ExportPlan
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model, plan_export
 from aether_deploy.artifacts.verification import NOT_LISTED, SUMS, files_below, verify_files, write_sums
 from aether_deploy.engines.plan import EngineOptions
-from aether_deploy.errors import AetherDeployError, ConfigError
+from aether_deploy.errors import AetherDeployError, ConfigError, ExportError
 from aether_deploy.files import staging
 from aether_deploy.html_report.facts import Request
 from aether_deploy.html_report.page import write_report
@@ -25,6 +25,7 @@ from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import Manifest, read_manifest
 from aether_deploy.proof.reference import Trained
+from aether_deploy.proof.verdict import ParityError
 from aether_deploy.publishing.before_after import write_pictures
 from aether_deploy.publishing.details import Details
 from aether_deploy.publishing.model_card import render_card
@@ -33,6 +34,7 @@ from aether_deploy.publishing.openmodeldb import entry_id, entry_of, write_entry
 __all__ = [
     "Release",
     "assemble",
+    "optional_exports",
     "release_checkpoint",
     "release_exports",
     "require_name",
@@ -62,7 +64,9 @@ class Release:
 
 
 def release_exports(
-    precisions: Sequence[str] = ("fp32", "fp16"), engines: Sequence[str] = (), options: EngineOptions | None = None
+    precisions: Sequence[str] = ("fp32", "fp16"),
+    engines: Sequence[str] = (),
+    options: EngineOptions | None = None,
 ) -> list[ExportOptions]:
     """What a release consists of besides the fused checkpoint.
 
@@ -85,12 +89,18 @@ def release_exports(
     return [onnx, *([ExportOptions(tuple(engines), (variants[-1],), engine=engine)] if engines else [])]
 
 
+def optional_exports() -> list[ExportOptions]:
+    """What a release has too where it passes: not every network can be put into 8 bits."""
+    return [ExportOptions(variants=(Variant("int8"),))]
+
+
 def release_checkpoint(
     checkpoint: Checkpoint,
     folder: Path,
     details: Details,
     *,
     exports: Sequence[ExportOptions] = (),
+    optional: Sequence[ExportOptions] = (),
     images: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Release:
@@ -101,6 +111,7 @@ def release_checkpoint(
         folder: to make.
         details: of the author.
         exports: see `release_exports`, which is the default.
+        optional: more, of which what does not pass is left out, with a warning.
         images: the author's low-resolution photos, for the proof and the pictures; by default the packaged ones.
         overwrite: replace an older release.
     Raises:
@@ -113,16 +124,22 @@ def release_checkpoint(
         staged = stage / folder.name
         staged.mkdir()
         name = details.name or checkpoint.name
-        here = [
-            dataclasses.replace(options, output=staged, name=name, images=images)
-            for options in exports or release_exports()
-        ]
-        planned = [plan_export(checkpoint, options) for options in here]
+
+        def plans(some: Sequence[ExportOptions]) -> list[ExportPlan]:
+            here = (dataclasses.replace(options, output=staged, name=name, images=images) for options in some)
+            return [plan_export(checkpoint, options) for options in here]
+
+        planned, more = plans(exports or release_exports()), plans(optional)
         trained = Trained(checkpoint, images)
         for suffix in (".pth", ".safetensors"):
             fuse_checkpoint(checkpoint, staged / f"{checkpoint.spec.scale}x_{name}_fused{suffix}", trained=trained)
         for plan in planned:
             export_model(plan, trained=trained)
+        for plan in more:
+            try:
+                export_model(plan, trained=trained)
+            except (ExportError, ParityError) as error:
+                logger.warning("left out: %s", error)
         made = assemble(staged, checkpoint, details, images=images)
         settle(staged, folder)
     return dataclasses.replace(made, folder=folder)
