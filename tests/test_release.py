@@ -413,6 +413,7 @@ def test_what_is_not_of_the_older_release_is_not_lost(
         (release / name).unlink()
 
 
+@pytest.mark.long
 def test_int8_is_in_it_where_it_passes(tmp_path: Path, call: Callable[..., Ran]) -> None:
     """What 8 bits do not suit is left out with its reason; nothing else is."""
     assert call("release", SAMPLE, *WORDS, "-o", tmp_path / "out").code == 0
