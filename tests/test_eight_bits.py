@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from aether_deploy.artifacts import eight_bits
 from aether_deploy.artifacts.onnx_proof import prove_again
 from aether_deploy.artifacts.opening import open_runner
-from aether_deploy.errors import ConfigError, ExportError
+from aether_deploy.errors import ConfigError, ExportError, RunnerError
 from aether_deploy.graphs import quantized_layers
 from aether_deploy.graphs.exporter import save_onnx
 from aether_deploy.graphs.quantized_layers import Observed, QuantizedLayers, linear_inputs
@@ -153,6 +153,18 @@ def test_the_gate_closes(made: tuple[Path, Ran], trained: Trained, tmp_path: Pat
     prove_again(made[0] / INT8, manifest.variant, trained.reference, manifest.fp32_islands)
     with pytest.raises(ParityError):
         prove_again(tmp_path / INT8, manifest.variant, trained.reference, manifest.fp32_islands)
+
+
+def test_a_file_that_quantizes_in_another_way_is_one_line(made: tuple[Path, Ran], tmp_path: Path) -> None:
+    """A stranger's, whose manifest says that it is one of ours."""
+    for inputs in (["input", "input_scale"], ["input", "input", "input"]):
+        model = onnx.load(made[0] / INT8)
+        node = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+        del node.input[:]
+        node.input.extend(inputs)
+        onnx.save(model, tmp_path / INT8)
+        with pytest.raises(RunnerError, match="export it again"):
+            eight_bits.AsWritten(tmp_path / INT8)
 
 
 def test_everything_in_8_bits_is_refused(trained: Trained, tmp_path: Path) -> None:

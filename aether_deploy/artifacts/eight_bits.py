@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from aether_deploy.arrays import Array
-from aether_deploy.errors import ExportError
+from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.passes import PASSES, applied
@@ -73,7 +73,7 @@ def quantized_graphs(
     Yields:
         (the graph, `Layers.as_dict` of every candidate).
     Raises:
-        ExportError: the graph has no such layers.
+        ExportError: the graph has no such layers, or each of them alone errs too much.
     """
     kind = ir.DataType[variant.row.storage]
     every = [read for read in linear_inputs(graph) if read.normed or variant.row.quantizes == "all"]
@@ -114,7 +114,8 @@ def _observe(graph: ir.Model, reads: Sequence[LinearInput], images: Sequence[Arr
             logger.info("calibrating %d/%d", number, len(images))
             for read, rows_seen in zip(reads, runner.outputs(image)[1:], strict=True):
                 largest[read.name].append(np.abs(rows_seen).max(axis=0))
-                kept[read.name].append(rows_seen[:: max(1, len(rows_seen) // _ROWS)])
+                # A copy: a view would keep every row of every picture.
+                kept[read.name].append(rows_seen[:: max(1, len(rows_seen) // _ROWS)].copy())
     return {
         name: Observed(np.max(values, axis=0).astype(np.float64), np.concatenate(kept[name]).astype(np.float64))
         for name, values in largest.items()
@@ -160,6 +161,8 @@ class AsWritten(OnnxRunner):
 
     ONNX Runtime's integer kernels, which replace them otherwise, must give the same.
 
+    Raises:
+        RunnerError: see `OnnxRunner`; or the file quantizes in another way than `quantized_layers`.
     Attributes:
         shares: layers -> largest absolute value that was quantized, as a share of the largest that is not clipped, over
             all runs so far; above 1 it was clipped.
@@ -169,13 +172,12 @@ class AsWritten(OnnxRunner):
         model = graph_of(read_onnx(path), path)
         self._labels = []
         for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
-            value, scale, zero = node.inputs
-            assert value and scale and zero and scale.const_value and zero.const_value  # we wrote it
-            absolute = ir.node("Abs", [value], name=f"{node.name}_abs")
+            label, most = _written(node, path)
+            absolute = ir.node("Abs", node.inputs[:1], name=f"{node.name}_abs")
             largest = ir.node("ReduceMax", [absolute.outputs[0]], {"keepdims": 0}, name=f"{node.name}_largest")
             model.graph.append(absolute)
             _add_output(model.graph, largest, ir.Shape([]))
-            self._labels.append((_names(node), float(scale.const_value.numpy()) * largest_of(zero.const_value.dtype)))
+            self._labels.append((label, most))
         proto = ir.to_proto(model)
         self.shares: dict[str, float] = {}
         super().__init__(path, model=OnnxModel(proto, proto.SerializeToString()), as_written=True)
@@ -201,13 +203,15 @@ class AsWritten(OnnxRunner):
         }
 
 
-def _names(quantize: ir.Node) -> str:
-    """The layers that read a quantized tensor, as `quantized_layers` named their weights."""
-    (widened,) = (use.node for use in quantize.outputs[0].uses())
-    (product,) = (use.node for use in widened.outputs[0].uses())
-    weight = product.inputs[1]
-    assert weight is not None  # of every MatMul
-    return str(weight.name).removesuffix(".weight_dequantized").replace("|", ", ")
+def _written(quantize: ir.Node, path: Path) -> tuple[str, float]:
+    """The layers that read a quantized tensor, as `quantized_layers` named them, and the largest value not clipped."""
+    given = [value.const_value for value in quantize.inputs[1:3] if value is not None and value.const_value is not None]
+    products = [use.node for wide in quantize.outputs[0].uses() for use in wide.node.outputs[0].uses()]
+    if len(given) != 2 or given[0].size != 1 or len(products) != 1 or len(products[0].inputs) != 2:
+        raise RunnerError(f"{path}: {quantize.outputs[0].name} is quantized in another way than ours; export it again")
+    weight = products[0].inputs[1]
+    label = "" if weight is None else str(weight.name).removesuffix(".weight_dequantized").replace("|", ", ")
+    return label, float(given[0].numpy().reshape(())) * largest_of(given[1].dtype)
 
 
 def _quantized(graph: ir.Model, observed: Mapping[str, Observed], kind: ir.DataType) -> Conversion:
