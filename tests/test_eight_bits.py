@@ -323,6 +323,10 @@ def test_upscale_and_parity_know_it(made: tuple[Path, Ran], tmp_path: Path, call
     found = call("inspect", made[0] / INT8, "--json").json
     assert found["operators"]["QuantizeLinear"] == 2
     assert call("verify", made[0] / INT8).code == 0
+    assert call("report", made[0] / INT8, SAMPLE, "-o", tmp_path / "x.html").code == 0
+    page = (tmp_path / "x.html").read_text()
+    assert "Layers in 8 bits" in page and "layers.1.0.ffn.fc1_gate" in page
+    assert "Room for large numbers" not in page
 
 
 def test_a_network_without_linear_layers_is_one_line(trained: Trained) -> None:

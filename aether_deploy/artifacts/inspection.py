@@ -86,6 +86,7 @@ def _of_manifest(manifest: Manifest, *, same: bool) -> dict[str, Any]:
         "executed": manifest.engine.executed if manifest.engine else None,
         "fp32_islands": {key: islands[key] for key in ("policy", "ops", "casts") if key in islands},
         "activations": manifest.activations,
+        "quantization": manifest.quantization,
         "recorded": proof
         and {"of": of if same else "another file", "before_rounding": islands.get("before_rounding"), **proof},
     }

@@ -18,7 +18,7 @@ from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.files import replacing
 from aether_deploy.html_report.crops import Photo, data_uri, detail, heat_uri, scale_uri
 from aether_deploy.html_report.facts import Facts, Request, examine
-from aether_deploy.html_report.plots import margin_plot, ranges_plot, sizes_plot
+from aether_deploy.html_report.plots import layers_plot, margin_plot, ranges_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
 from aether_deploy.proof.words import headline, in_levels, verdict_line
@@ -52,8 +52,10 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
     shown = [*([facts.whole] if facts.whole else []), *shown]
     mapped = shown[: 1 if facts.verdict == "passed" else 3] if parity else []
     full = _full_scale(mapped, parity) if parity else 1.0
-    activations = (facts.model.get("activations") or {}) if facts.model["manifest"] == "sha256 matches" else {}
-    proof = parity or (facts.model["recorded"] if facts.model["manifest"] == "sha256 matches" else None)
+    known = facts.model["manifest"] == "sha256 matches"
+    quantization = (facts.model.get("quantization") or {}) if known else {}
+    activations = (facts.model.get("activations") or {}) if known and not quantization else {}
+    proof = parity or (facts.model["recorded"] if known else None)
     return environment.get_template("page.html").render(
         facts=facts,
         parity=parity,
@@ -71,6 +73,7 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         sizes=sizes_plot(facts.siblings) if facts.siblings else "",
         measure=_measure(facts, target),
         ranges=ranges_plot(activations) if activations else "",
+        layers=layers_plot(quantization["layers"]) if quantization else "",
         speed=speed,
         model_rows=list(_rows(facts.model)),
         against_rows=list(_rows(facts.against)) if facts.against else [],
@@ -164,6 +167,8 @@ def _islands(file: dict[str, Any]) -> str | None:
     islands = file.get("fp32_islands")
     if not islands or "ops" not in islands:
         return None
+    if file.get("quantization"):
+        return f"all but {islands['policy']}"
     return f"{_pairs(islands['ops'])}; {islands['casts']} casts (islands: {islands['policy']})"
 
 

@@ -6,6 +6,7 @@ Matplotlib draws them; it is imported only when a page is made.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["margin_plot", "ranges_plot", "sizes_plot"]
+__all__ = ["layers_plot", "margin_plot", "ranges_plot", "sizes_plot"]
 
 # Stand-ins that Matplotlib writes, and what the page's style sheet calls them.
 _COLOURS = {
@@ -140,6 +141,24 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     # Matplotlib takes what stands between dollar signs for mathematics.
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in shown], color=_INK)
     axes.set_ylim(-0.6, len(names) - 0.4)
+
+
+def layers_plot(layers: Sequence[Mapping[str, Any]]) -> Markup:
+    """The error of the network with one layer at a time in 8 bits, beside what is allowed; grey: left in fp32.
+
+    Args:
+        layers: a manifest's `quantization.layers`.
+    """
+    ordered = list(reversed(layers))
+    errors = [math.sqrt(row["share"] or 0.0) for row in ordered]
+    figure, axes = _figure(len(ordered))
+    axes.barh(range(len(ordered)), errors, color=[_BAR if row["eight_bits"] else _QUIET for row in ordered], height=0.6)
+    axes.axvline(1, color=_BAD, linewidth=2)
+    axes.set_title("allowed for all of them", loc="right", fontsize="medium", color=_BAD)
+    _rows(axes, [", ".join(row["layers"]) for row in ordered])
+    axes.set_xlabel("error alone, as a multiple of what is allowed", color=_QUIET)
+    kept = ", ".join(name for row in layers if not row["eight_bits"] for name in row["layers"]) or "none"
+    return _svg(figure, f"Error of each of {len(ordered)} layers alone in 8 bits; kept in fp32: {kept}")
 
 
 def _svg(figure: Figure, description: str) -> Markup:
