@@ -26,7 +26,7 @@ def _prefixed(state: State, prefix: str) -> State:
     return {prefix + key: value for key, value in state.items()}
 
 
-@pytest.mark.parametrize("key", ["params", "params_ema", "params-ema", "net_g", "state_dict", None])
+@pytest.mark.parametrize("key", ["params", "params_ema", "params-ema", "params_g", "net_g", "state_dict", None])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.module."])
 def test_wrappers_and_prefixes(tmp_path: Path, key: str | None, prefix: str) -> None:
     state = _prefixed(tiny().state_dict(), prefix) | {"n_averaged": torch.tensor(3)}

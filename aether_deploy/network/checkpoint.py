@@ -27,7 +27,7 @@ __all__ = ["Checkpoint", "load_checkpoint", "read_neosr_options"]
 logger = logging.getLogger(__name__)
 
 # Keys around the weights: neosr's own, in its order, then other trainers'; a bare state dict comes last.
-PARAM_KEYS = ("params-ema", "params_ema", "params", "net_g", "state_dict")
+PARAM_KEYS = ("params-ema", "params_ema", "params", "params_g", "net_g", "state_dict")
 BARE = "(bare)"
 
 
