@@ -30,7 +30,7 @@ from aether_deploy.arrays import Array, mean_squared_error, psnr
 from aether_deploy.artifacts import eight_bits
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.pipeline import export_model
-from aether_deploy.graphs import quantized_layers
+from aether_deploy.graphs import eight_bit_numbers
 from aether_deploy.graphs.exporter import save_onnx
 from aether_deploy.graphs.quantized_layers import QuantizedLayers, linear_inputs
 from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
@@ -111,7 +111,7 @@ def ways(
 
     def all_of(*, pairs: bool) -> Make:
         def make(path: Path) -> None:
-            with mock.patch.object(quantized_layers, "_PAIR_STEPS", quantized_layers._PAIR_STEPS if pairs else 10**6):
+            with mock.patch.object(eight_bit_numbers, "_PAIR_STEPS", eight_bit_numbers._PAIR_STEPS if pairs else 10**6):
                 save_onnx(QuantizedLayers(eight_bits._observe(graph, every, images))(graph).model, path)
 
         return make

@@ -17,7 +17,7 @@ from aether_deploy.artifacts import eight_bits
 from aether_deploy.artifacts.onnx_proof import prove_again
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.errors import ConfigError, ExportError, RunnerError
-from aether_deploy.graphs import quantized_layers
+from aether_deploy.graphs import eight_bit_numbers, quantized_layers
 from aether_deploy.graphs.exporter import save_onnx
 from aether_deploy.graphs.quantized_layers import Observed, QuantizedLayers, linear_inputs
 from aether_deploy.network.checkpoint import load_checkpoint
@@ -185,7 +185,7 @@ def test_neighbours_that_saturate_are_seen(
     """Without the rule for pairs, integers and floats differ by levels on a processor that adds pairs in 16 bits."""
     if any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_vnni", "avx_vnni")):
         pytest.skip("this processor adds in 32 bits")
-    monkeypatch.setattr(quantized_layers, "_PAIR_STEPS", 10**6)
+    monkeypatch.setattr(eight_bit_numbers, "_PAIR_STEPS", 10**6)
     ran = call("export", SAMPLE, "--precision", "int8", "-o", tmp_path, "--json")
     if ran.code == 0:
         (artifact,) = ran.json["artifacts"]

@@ -16,8 +16,9 @@ from aether_deploy.arrays import Array
 from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
+from aether_deploy.graphs.eight_bit_numbers import largest_of
 from aether_deploy.graphs.passes import PASSES, applied
-from aether_deploy.graphs.quantized_layers import LinearInput, Observed, QuantizedLayers, largest_of, linear_inputs
+from aether_deploy.graphs.quantized_layers import LinearInput, Observed, QuantizedLayers, linear_inputs
 from aether_deploy.network.families import family_of
 from aether_deploy.proof.calibration import Calibration
 from aether_deploy.proof.figures import figures_of

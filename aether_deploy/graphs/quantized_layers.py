@@ -7,16 +7,13 @@ Three things make the layers exact enough, none of which costs time:
 - Behind a LayerNormalization, features of a wide range are divided by a factor that the norm's scale and shift take up,
   and the weights are multiplied by it (Xiao et al., SmoothQuant, ICML 2023).
 - The mean error of each output, over what was observed, is subtracted from the layer's bias.
-- In int8, no two neighbouring weights exceed 128 steps together. Processors without VNNI multiply bytes in pairs and
-  add each pair in 16 bits, with saturation (vpmaddubsw): a pair beyond that is silently wrong there, by up to 7 levels
-  of an 8-bit picture (benchmarks/README.md).
+- In int8, no two neighbouring weights saturate; see `eight_bit_numbers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,17 +22,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
+from aether_deploy.graphs.eight_bit_numbers import Floats, Narrow, largest_of, narrowed, steps_of
 from aether_deploy.graphs.half_weights import WeightLoss
-from aether_deploy.graphs.types import largest_finite
 
-__all__ = ["LinearInput", "Observed", "QuantizedLayers", "largest_of", "linear_inputs"]
+__all__ = ["LinearInput", "Observed", "QuantizedLayers", "linear_inputs"]
 
-Floats = NDArray[np.float64]
-
-Narrow = NDArray[Any]
-
-# A pair of weights may have 128 steps together, one of which rounding can add.
-_PAIR_STEPS = 127
 # How far the range of a feature, and not the size of its weights, decides on its factor: measured best for photos
 # without clipping patterns (benchmarks/README.md).
 _ALPHA = 0.5
@@ -137,14 +128,14 @@ def _quantize(
     _rescale_norm(graph, value, factors)
     rows = seen.rows / factors
     step = np.float32(max((seen.largest / factors).max() / largest_of(kind), np.finfo(np.float32).tiny))
-    rounded = _narrowed(rows / step, kind).astype(np.float64) * float(step)
+    rounded = narrowed(rows / step, kind).astype(np.float64) * float(step)
     scale = new_constant(graph, f"{value.name}_scale", np.array(step))
     zero = new_constant(graph, f"{value.name}_zero", np.array(0, kind.numpy()))
     narrow, wide = _pair(value, scale, zero)
     graph.insert_before(layers[0], [narrow, wide])
     scaled = [weight * factors[:, None] for weight in weights]
-    steps = [_steps(weight, kind) for weight in scaled]
-    made = [_narrowed(weight / own, kind) for weight, own in zip(scaled, steps, strict=True)]
+    steps = [steps_of(weight, kind) for weight in scaled]
+    made = [narrowed(weight / own, kind) for weight, own in zip(scaled, steps, strict=True)]
     for layer, weight, own, taken in zip(layers, scaled, steps, made, strict=True):
         restored = taken.astype(np.float64) * own.astype(np.float64)
         _correct_bias(graph, layer, (rounded @ restored - rows @ weight).mean(axis=0))
@@ -199,29 +190,6 @@ def _rescale_norm(graph: ir.Graph, value: ir.Value, factors: Floats) -> None:
         assert given is not None and given.const_value is not None  # see `_norm`
         divided = (given.const_value.numpy() / factors).astype(np.float32)
         norm.replace_input_with(index, new_constant(graph, f"{value.name}_{what}_equalized", divided))
-
-
-def largest_of(kind: ir.DataType) -> float:
-    """The largest value whose negative there is too: 127 for INT8, 448 for FLOAT8E4M3FN."""
-    return float(np.iinfo(np.int8).max) if kind == ir.DataType.INT8 else largest_finite(kind)
-
-
-def _narrowed(values: Floats, kind: ir.DataType) -> Narrow:
-    """Rounded to the nearest value of 8 bits; what exceeds the largest is clipped."""
-    clipped = np.clip(values, -largest_of(kind), largest_of(kind))
-    narrow: Narrow = (np.rint(clipped) if kind == ir.DataType.INT8 else clipped).astype(kind.numpy())
-    return narrow
-
-
-def _steps(weight: Floats, kind: ir.DataType) -> NDArray[np.float32]:
-    """(M,), by what each output's weights are divided: no weight beyond the largest, no pair of integers beyond 128."""
-    size = np.abs(weight)
-    largest = size.max(axis=0) / largest_of(kind)
-    if kind == ir.DataType.INT8:
-        pairs = size[: len(size) // 2 * 2].reshape(-1, 2, size.shape[1]).sum(axis=1)
-        largest = np.maximum(largest, pairs.max(axis=0, initial=0.0) / _PAIR_STEPS)
-    steps: NDArray[np.float32] = np.maximum(largest, np.finfo(np.float32).tiny).astype(np.float32)
-    return steps
 
 
 def _pair(value: ir.Value, scale: ir.Value, zero: ir.Value) -> tuple[ir.Node, ir.Node]:
