@@ -224,7 +224,7 @@ def _show_artifact(artifact: Artifact, out: Console, *, verbose: bool) -> None:
         _show_half(artifact.manifest, out)
     if engine:
         engine_options.show_engine(artifact.manifest, out)
-    out.print(f"wrote   {artifact.path} ({artifact.path.stat().st_size / 1e6:.1f} MB) and its manifest")
+    out.print(f"wrote   {artifact.path} ({artifact.manifest.artifact['bytes'] / 1e6:.1f} MB) and its manifest")
     cli.show_verdict(artifact.report, out)
 
 

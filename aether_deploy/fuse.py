@@ -69,7 +69,7 @@ def command(
         if verbose:
             cli.show_cases(result.report, out, title="fused, reloaded from disk, against the unfused network")
             out.print(f"exact   in float64 max abs error {result.exact.overall.max_abs:.1e}")
-        out.print(f"wrote   {result.output} ({result.output.stat().st_size / 1e6:.1f} MB) and its manifest")
+        out.print(f"wrote   {result.output} ({result.bytes / 1e6:.1f} MB) and its manifest")
         cli.show_verdict(result.report, out)
     if as_json:
         cli.print_json(

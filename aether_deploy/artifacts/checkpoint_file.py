@@ -42,6 +42,7 @@ class FuseResult:
         already_fused: whether the output is a copy of a checkpoint that was fused already.
         exact: the fused file against the unfused network, both in float64; None for a copy.
         report: the fused file against the unfused network, both in float32; None for a copy.
+        bytes: of the fused file as it was written; 0 for a copy. Another run may be replacing it already.
     """
 
     output: Path
@@ -49,6 +50,7 @@ class FuseResult:
     already_fused: bool
     exact: ParityReport | None
     report: ParityReport | None
+    bytes: int = 0
 
 
 def default_output(checkpoint: Checkpoint) -> Path:
@@ -97,8 +99,9 @@ def fuse_checkpoint(
         reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
         exact = require_exact(trained, reloaded.build(), target.name)
         report = _compared(reloaded, trained, target.name)
+        described = manifest.describe_artifact(path, "checkpoint")
         Manifest(
-            artifact=manifest.describe_artifact(path, "checkpoint"),
+            artifact=described,
             source=manifest.describe_source(loaded),
             network=reloaded.spec.as_dict(),
             parity=report.as_dict(),
@@ -107,7 +110,7 @@ def fuse_checkpoint(
             created=manifest.utc_now(),
         ).write(path)
         publish(folder, target.parent)
-    return FuseResult(target, loaded, False, exact, report)
+    return FuseResult(target, loaded, False, exact, report, described["bytes"])
 
 
 def _compared(fused: Checkpoint, trained: Trained, name: str) -> ParityReport:
