@@ -179,9 +179,8 @@ class AsWritten(OnnxRunner):
             model.graph.append(absolute)
             _add_output(model.graph, largest, ir.Shape([]))
             self._labels.append((label, most))
-        proto = ir.to_proto(model)
         self.shares: dict[str, float] = {}
-        super().__init__(path, model=OnnxModel(proto, proto.SerializeToString()), as_written=True)
+        super().__init__(path, model=OnnxModel.of(model), as_written=True)
         self.shares.clear()
 
     def run(self, lr: Array) -> Array:
@@ -241,5 +240,4 @@ def _add_output(graph: ir.Graph, node: ir.Node, shape: ir.Shape) -> None:
 
 
 def _runner_of(model: ir.Model, *, as_written: bool = False) -> OnnxRunner:
-    proto = ir.to_proto(model)
-    return OnnxRunner(Path("the graph"), model=OnnxModel(proto, proto.SerializeToString()), as_written=as_written)
+    return OnnxRunner(Path("the graph"), model=OnnxModel.of(model), as_written=as_written)

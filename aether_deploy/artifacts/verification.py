@@ -19,13 +19,12 @@ from aether_deploy.proof.manifest import manifest_path, read_manifest
 if TYPE_CHECKING:
     from aether_deploy.proof.verdict import ParityError
 
-__all__ = ["NOT_LISTED", "SUMS", "FileCheck", "Proved", "files_below", "prove_files", "verify_files", "write_sums"]
+__all__ = ["SUMS", "FileCheck", "Proved", "files_below", "prove_files", "unlisted", "verify_files", "write_sums"]
 
 logger = logging.getLogger(__name__)
 
 # The usual name of such a list, as `sha256sum` writes and reads it.
 SUMS = "SHA256SUMS"
-NOT_LISTED = "not in the list"
 # Strict, so that every changed byte of a list is found: hexadecimal digits can be written in two ways.
 _LINE = re.compile(r"(?P<sha256>[0-9a-f]{64}) (?P<mode>[ *])(?P<name>.+)")
 
@@ -80,6 +79,17 @@ def write_sums(folder: Path) -> Path:
     with replacing(target) as temporary:
         temporary.write_text("".join(lines), encoding="utf-8")
     return target
+
+
+def unlisted(folder: Path) -> list[str]:
+    """Files in a folder and below that its SHA256SUMS does not list, hidden ones and what is below them too; relative.
+
+    Raises:
+        AetherDeployError: the list cannot be read.
+    """
+    listed = _read_sums(folder / SUMS)
+    hidden = (path.relative_to(folder).as_posix() for path in folder.rglob(".*"))
+    return [*(name for name in files_below(folder) if name not in listed), *hidden]
 
 
 def verify_files(path: str | os.PathLike[str], against: str | os.PathLike[str] | None = None) -> list[FileCheck]:
@@ -162,7 +172,7 @@ def _check(folder: Path, name: str, listed: dict[str, str], has_list: bool) -> F
     found, wrong = [], []
     if has_list:
         if name not in listed:
-            wrong.append(NOT_LISTED)
+            wrong.append("not in the list")
         elif listed[name] != sha256:
             wrong.append(f"sha256 {sha256[:12]}..., the list says {listed[name][:12]}...")
         else:

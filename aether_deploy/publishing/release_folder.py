@@ -14,7 +14,7 @@ from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
 from aether_deploy.artifacts.model import ExportOptions, ExportPlan
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model, plan_export
-from aether_deploy.artifacts.verification import NOT_LISTED, SUMS, files_below, verify_files, write_sums
+from aether_deploy.artifacts.verification import SUMS, files_below, unlisted, verify_files, write_sums
 from aether_deploy.engines.plan import EngineOptions
 from aether_deploy.errors import AetherDeployError, ConfigError, ExportError
 from aether_deploy.files import staging
@@ -222,8 +222,7 @@ def require_place(folder: Path, *, overwrite: bool) -> None:
         raise AetherDeployError(f"{folder}: is there already and is no release; choose another --output")
     if not overwrite:
         raise AetherDeployError(f"{folder}: a release is there already; add --overwrite or choose another --output")
-    hidden = (path.relative_to(folder).as_posix() for path in folder.rglob(".*"))
-    strange = [*(check.file for check in verify_files(folder) if check.wrong == NOT_LISTED), *hidden]
+    strange = unlisted(folder)
     if strange:
         raise AetherDeployError(f"{folder / strange[0]}: not of the release that would be replaced; move it away")
 

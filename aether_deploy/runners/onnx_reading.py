@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import onnx
 import onnx_ir as ir
@@ -50,6 +50,12 @@ class OnnxModel:
 
     proto: onnx.ModelProto
     data: bytes
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Self:
+        """A graph of our own, as a file of it would be."""
+        proto = ir.to_proto(model)
+        return cls(proto, proto.SerializeToString())
 
 
 def read_onnx(path: Path) -> OnnxModel:

@@ -55,9 +55,7 @@ class RoundedRunner(OnnxRunner):
         self.activations: dict[str, float] = {}
         with scratch("rounded") as folder:
             optimized = folder / "optimized.onnx"
-            proto = ir.to_proto(rounded.model)
-            made = OnnxModel(proto, proto.SerializeToString())
-            super().__init__(path, threads=threads, model=made, optimized=optimized)
+            super().__init__(path, threads=threads, model=OnnxModel.of(rounded.model), optimized=optimized)
             kept = sum(map(_narrows, ir.load(optimized).graph.all_nodes()))
         if kept != rounded.casts:
             raise RunnerError(f"{path}: ONNX Runtime keeps {kept} of {rounded.casts} roundings; it proves nothing here")
