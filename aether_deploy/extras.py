@@ -11,7 +11,15 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["ONNXRUNTIMES", "clashing_onnxruntimes", "install_extra", "onnxruntime_gpu", "repair_onnxruntime"]
+__all__ = [
+    "ONNXRUNTIMES",
+    "clashing_onnxruntimes",
+    "install_extra",
+    "install_provider",
+    "is_installed",
+    "onnxruntime_gpu",
+    "repair_onnxruntime",
+]
 
 _NAME = "aether-deploy"
 # They share a folder: the second that is installed overwrites the first, and removing one leaves half of the other.
@@ -32,9 +40,14 @@ def install_extra(extra: str) -> str:
     return f"pip install {shlex.quote(f'{wheel}[{extra}]')}"
 
 
+def install_provider(package: str) -> str:
+    """The line that brings an execution provider of ONNX Runtime."""
+    return onnxruntime_gpu() if package == "onnxruntime-gpu" else f"pip install {package}"
+
+
 def onnxruntime_gpu() -> str:
     """The line that brings ONNX Runtime's CUDA providers, whatever is installed."""
-    installed = [name for name in ONNXRUNTIMES if _has(name)]
+    installed = [name for name in ONNXRUNTIMES if is_installed(name)]
     if installed == ["onnxruntime-gpu"]:
         return "pip install 'onnxruntime-gpu[cuda,cudnn]', and a driver"
     return repair_onnxruntime()
@@ -47,7 +60,7 @@ def repair_onnxruntime() -> str:
 
 def clashing_onnxruntimes() -> bool:
     """Whether both kinds of ONNX Runtime are installed, which destroy each other."""
-    return all(map(_has, ONNXRUNTIMES))
+    return all(map(is_installed, ONNXRUNTIMES))
 
 
 def _origin() -> tuple[Path | None, bool]:
@@ -71,7 +84,8 @@ def _version() -> str:
         return "VERSION"
 
 
-def _has(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """Whether a distribution of this name is installed."""
     try:
         distribution(name)
     except PackageNotFoundError:

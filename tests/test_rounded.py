@@ -23,6 +23,7 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.proof.figures import figures_of
 from aether_deploy.proof.photos import parity_photos
+from aether_deploy.runners.devices import Device
 from aether_deploy.runners.onnx_reading import OnnxModel, read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from aether_deploy.runners.pytorch import TorchRunner
@@ -129,7 +130,7 @@ def test_onnxruntime_on_the_cpu_would_show_too_little(tmp_path: Path, sample: An
 def test_as_a_gpu_computes_it(tmp_path: Path, sample: Any, graph: ir.Model, photo: Any, islands: str) -> None:
     path = write(graph, tmp_path / "a.onnx", islands=islands)
     exact = TorchRunner(sample, in_chans=3, scale=2).run(photo)
-    gpu = OnnxRunner(path, provider="CUDAExecutionProvider").run(photo)
+    gpu = OnnxRunner(path, device=Device("cuda")).run(photo)
     assert figures_of(exact, gpu).psnr > figures_of(exact, RoundedRunner(path).run(photo)).psnr - 3
 
 

@@ -18,6 +18,7 @@ from aether_deploy.files import publish, staging
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import Manifest
+from aether_deploy.runners.devices import device_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,14 +172,14 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
     """Opens the checkpoint in eager PyTorch.
 
     Raises:
-        RunnerError: `device` is `tensorrt`, or a GPU that PyTorch does not see.
+        RunnerError: a device that is not PyTorch's, or a GPU that PyTorch does not see.
         CheckpointError: see `load_checkpoint`.
     """
     from aether_deploy.runners.pytorch import TorchRunner, torch_device
 
-    if device == "tensorrt":
-        raise RunnerError(f"{file.path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for TensorRT")
-    return TorchRunner.from_checkpoint(_read(file, {}), device=torch_device(device or "cpu"), threads=threads)
+    if device_of(device).name not in ("auto", "cpu", "cuda"):
+        raise RunnerError(f"{file.path}: a checkpoint runs in PyTorch, on cpu or cuda; export it for {device}")
+    return TorchRunner.from_checkpoint(_read(file, {}), device=torch_device(device), threads=threads)
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:

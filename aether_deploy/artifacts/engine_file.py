@@ -24,6 +24,7 @@ from aether_deploy.files import publish, staging
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import EngineRecord, Manifest
 from aether_deploy.proof.verdict import verify
+from aether_deploy.runners.devices import Device, device_of
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
@@ -148,17 +149,18 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
     """Opens the engine on the GPU in this machine.
 
     Raises:
-        RunnerError: the CPU is requested.
+        RunnerError: anything but a GPU of NVIDIA's is requested.
         EngineError: see `EngineRunner`.
     """
-    if device == "cpu":
+    chosen = device_of(device) if device else Device("auto")
+    if not chosen.nvidia and chosen.name != "auto":
         raise RunnerError(
-            f"{file.path}: an engine for --device cpu; it runs only on the GPU that it was built for: leave --device "
-            "out, or give the ONNX file that it was built from"
+            f"{file.path}: an engine for --device {chosen}; it runs only on the GPU that it was built for: leave "
+            "--device out, or give the ONNX file that it was built from"
         )
     from aether_deploy.engines.runner import EngineRunner
 
-    return EngineRunner(file.path, file.manifest, trust=trust)
+    return EngineRunner(file.path, file.manifest, trust=trust, gpu=chosen.index)
 
 
 def describe(file: KnownFile, *, reading: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import Manifest
-from aether_deploy.runners.devices import AUTO, PROVIDERS
+from aether_deploy.runners.devices import Device, device_of
 from aether_deploy.runners.onnx_reading import read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 
@@ -108,22 +108,19 @@ def _metadata(source: Source, variant: Variant) -> dict[str, str]:
 
 def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust: bool, faithful: bool) -> Runner:
     """Opens it in ONNX Runtime; on the CPU, half precision is rounded if `faithful` or if operators are missing."""
-    device = device or "cpu"
+    chosen = device_of(device)
+    if chosen.name == "vulkan":
+        raise RunnerError(f"{file.path}: --device vulkan is for ncnn's files; export it with --format ncnn")
     # ONNX Runtime with CUDA looks for its libraries, and prints what it misses, even where there is no driver.
-    driver = read_driver() if device != "cpu" else None
-    if device not in ("auto", "cpu"):
-        if driver is not None and not driver.gpus:
-            raise RunnerError(f"--device {device}: {driver.problem}; or choose --device cpu")
-        return OnnxRunner(file.path, provider=PROVIDERS[device], threads=threads)
-    if driver is not None and driver.gpus:
-        import onnxruntime as ort
-
-        for provider in [PROVIDERS[name] for name in AUTO[:-1]]:
-            if provider in ort.get_available_providers():
-                try:
-                    return OnnxRunner(file.path, provider=provider)
-                except RunnerError as error:
-                    logger.warning("%s; the CPU runs it", error)
+    if chosen.nvidia:
+        read_driver().require(chosen.index, f"--device {chosen}")
+    if chosen.name not in ("auto", "cpu"):
+        return OnnxRunner(file.path, device=chosen, threads=threads)
+    if chosen.name == "auto" and read_driver().gpus:
+        try:
+            return OnnxRunner(file.path, device=Device("cuda"))
+        except RunnerError as error:
+            logger.warning("%s; the CPU runs it", error)
     from aether_deploy.runners.rounded import RoundedRunner, graph_of, half_type_of
 
     model = read_onnx(file.path)

@@ -6,54 +6,55 @@ import logging
 
 from aether_deploy.artifacts.formats import Finding
 from aether_deploy.engines.gpus import read_driver
-from aether_deploy.extras import clashing_onnxruntimes, onnxruntime_gpu, repair_onnxruntime
-from aether_deploy.runners.onnx_runtime import onnxruntime_errors, preload_libraries
+from aether_deploy.errors import RunnerError
+from aether_deploy.extras import clashing_onnxruntimes, install_provider, is_installed, repair_onnxruntime
+from aether_deploy.runners.devices import PROVIDERS, Device
+from aether_deploy.runners.onnx_runtime import onnxruntime_errors, open_session
+from aether_deploy.text import in_one_line
 
 __all__ = ["examine_providers"]
 
 logger = logging.getLogger(__name__)
 
-# Execution providers of ONNX Runtime that run on a GPU -> the package that has them.
-_PROVIDER_PACKAGES = {
-    "CUDAExecutionProvider": "onnxruntime-gpu",
-    "TensorrtExecutionProvider": "onnxruntime-gpu",
-    "NvTensorRTRTXExecutionProvider": "onnxruntime-trt-rtx",
-    "DmlExecutionProvider": "onnxruntime-directml",
-}
-
 
 def examine_providers() -> list[Finding]:
-    """Tries one operator on each execution provider, since ONNX Runtime falls back to the CPU without an error."""
+    """Tries one operator on each provider that is installed, since ONNX Runtime falls to the CPU without an error.
+
+    CUDA's is the one that most people look for; it is listed in any case.
+    """
     import onnxruntime as ort
 
     logger.info("ONNX Runtime")
     driver = read_driver()
-    if driver.gpus:
-        preload_libraries()
     available = ort.get_available_providers()
-    # Azure's calls a web service; CUDA's is the one that most people look for.
-    wanted = dict.fromkeys([*available, "CUDAExecutionProvider"])
-    wanted.pop("AzureExecutionProvider", None)
     found = []
     if clashing_onnxruntimes():
         detail = "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files"
         found.append(Finding("provider", "ONNX Runtime", False, detail, repair_onnxruntime()))
-    for provider in wanted:
-        package = _PROVIDER_PACKAGES.get(provider, "onnxruntime")
-        if provider not in available:
-            detail = "not in the installed ONNX Runtime"
-            remedy = onnxruntime_gpu() if package == "onnxruntime-gpu" else f"pip install {package}"
-            found.append(Finding("provider", provider, False, detail, remedy))
+    for name, provider in PROVIDERS.items():
+        installed = is_installed(provider.package) if provider.plugin else provider.name in available
+        remedy = install_provider(provider.package)
+        if not installed:
+            if name == "cuda":
+                detail = "not in the installed ONNX Runtime"
+                found.append(Finding("provider", provider.name, False, detail, remedy))
             continue
-        missing = driver.problem if package == "onnxruntime-gpu" else ""
-        problem = missing or _try_provider(provider)
-        remedy = onnxruntime_gpu() if problem and not missing and package == "onnxruntime-gpu" else ""
-        found.append(Finding("provider", provider, not problem, problem or "runs an operator", remedy))
+        missing = driver.problem if provider.nvidia else ""
+        problem = missing or _try(name)
+        found.append(
+            Finding(
+                "provider",
+                provider.name,
+                not problem,
+                problem or f"runs an operator, --device {name}",
+                remedy if problem and not missing and provider.nvidia else "",
+            )
+        )
     return found
 
 
-def _try_provider(provider: str) -> str:
-    """Why a provider does not run; "" if it does."""
+def _try(device: str) -> str:
+    """Why a device's provider does not run; "" if it does."""
     import onnxruntime as ort
     from onnx import TensorProto, helper
 
@@ -63,8 +64,9 @@ def _try_provider(provider: str) -> str:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+        open_session(model.SerializeToString(), options, Device(device))
+    except RunnerError as error:
+        return str(error)
     except onnxruntime_errors() as error:
-        return str(error).splitlines()[0]
-    ran = session.get_providers()[0]
-    return "" if ran == provider else f"does not load: ONNX Runtime fell to {ran} without an error"
+        return in_one_line(error)
+    return ""

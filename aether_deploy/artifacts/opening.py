@@ -101,8 +101,9 @@ def open_artifact(
 
     Args:
         path: the file; for a checkpoint also neosr's folder.
-        device: one of `devices.DEVICES`. `auto` is CUDA if it really loads, else the CPU, with a warning. None is the
-            CPU, except for an engine, which runs on the GPU and refuses `cpu`.
+        device: one of `devices.DEVICES`, with its number where there are several, such as `cuda:1`. `auto` is CUDA
+            if it really loads, else the CPU, with a warning. None is the CPU, except for an engine, which runs on the
+            GPU and refuses `cpu`.
         threads: on the CPU; by default one per core.
         trust: open a file that its manifest does not describe, or an engine that no manifest vouches for.
         faithful: on the CPU, round the results of half precision as its types say; ONNX Runtime's CPU provider computes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aether_deploy.errors import AetherDeployError
-from aether_deploy.runners.devices import DEVICES
+from aether_deploy.errors import AetherDeployError, RunnerError
+from aether_deploy.runners.devices import DEVICES, device_of
 
 if TYPE_CHECKING:
     from aether_deploy.arrays import Shape
@@ -57,14 +57,32 @@ images_option = click.option(
     help="Your own photos to prove parity on, instead of the packaged four.",
 )
 
-DEVICE = Choice(DEVICES)
+
+class _DeviceType(click.ParamType[str]):
+    """A device by name, with its number where there are several."""
+
+    name = "device"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "|".join(DEVICES)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Fails as a usage error for anything else."""
+        try:
+            return str(device_of(str(value)))
+        except RunnerError as error:
+            self.fail(str(error), param, ctx)
+
+
+DEVICE = _DeviceType()
 
 device_option = click.option(
     "--device",
     type=DEVICE,
     default="auto",
     show_default=True,
-    help="auto is CUDA if it loads, else the CPU; naming one that does not load is an error.",
+    help="Which of several by its number, as in cuda:1. auto is CUDA if it loads, else the CPU; naming one that does "
+    "not load is an error.",
 )
 
 verbose_option = click.option("--verbose", is_flag=True, help="Show the figures of every input, not the verdict alone.")

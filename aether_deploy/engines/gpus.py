@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aether_deploy.engines.targets import ComputeCapability
+from aether_deploy.errors import RunnerError
 
 __all__ = ["Driver", "Gpu", "read_driver"]
 
@@ -39,6 +40,13 @@ class Driver:
     cuda: str
     gpus: tuple[Gpu, ...]
     problem: str
+
+    def require(self, index: int, what: str) -> None:
+        """Raises RunnerError if there is no GPU of this number; `what` asked for it."""
+        if self.problem:
+            raise RunnerError(f"{what}: {self.problem}; or choose --device cpu")
+        if index >= len(self.gpus):
+            raise RunnerError(f"{what}: the driver finds {len(self.gpus)} GPUs, numbered from 0")
 
     @property
     def current(self) -> Gpu | None:

@@ -75,11 +75,12 @@ class EngineProcess:
 
     Args:
         flavour: `tensorrt` or `tensorrt-rtx`.
+        gpu: the only one of several that the worker sees.
     Raises:
         EngineError: by `ask`, if the flavour is not installed, or incompletely.
     """
 
-    def __init__(self, flavour: str) -> None:
+    def __init__(self, flavour: str, gpu: int = 0) -> None:
         self.flavour = FLAVOURS[flavour]
         self._closing = contextlib.ExitStack()
         self._log = self._closing.enter_context(scratch("engine")) / "log"
@@ -89,7 +90,7 @@ class EngineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(flavour),
+                env=_environment(flavour, gpu),
                 start_new_session=True,
             )
 
@@ -184,11 +185,14 @@ def missing(flavour: Flavour, reason: str, *, installed: bool) -> str:
     return f"{flavour.title} is installed incompletely ({reason}): {flavour.install} --force-reinstall"
 
 
-def _environment(flavour: str) -> dict[str, str]:
+def _environment(flavour: str, gpu: int) -> dict[str, str]:
     """The worker's: Polygraphy's switch, no automatic installs, this package, and the CUDA runtime from the wheels."""
     environment = dict(os.environ)
     environment["POLYGRAPHY_USE_TENSORRT_RTX"] = "1" if flavour == "tensorrt-rtx" else "0"
     environment["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    if gpu:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        environment["CUDA_VISIBLE_DEVICES"] = seen[gpu] if gpu < len(seen) else str(gpu)
     package_root = str(Path(__file__).resolve().parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), package_root)))
     libraries = _cuda_runtime_folders()

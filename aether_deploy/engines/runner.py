@@ -17,6 +17,7 @@ from aether_deploy.engines.profiles import Profile
 from aether_deploy.errors import EngineError, OutOfMemoryError, RunnerError
 from aether_deploy.network.families import spec_from_dict
 from aether_deploy.proof.manifest import Manifest
+from aether_deploy.runners.devices import Device
 from aether_deploy.runners.protocol import Runner, measured_scale
 
 __all__ = ["CheckedEngine", "EngineRunner", "check_engine"]
@@ -85,16 +86,18 @@ class EngineRunner(Runner):
         path: the file.
         manifest, trust: see `check_engine`.
         cache: keep RTX's compiled kernels in `<engine>.cache` beside the file.
+        gpu: which of several, by the driver's number.
     Raises:
         EngineError: see `check_engine`; or TensorRT refuses it: no driver, another GPU, a damaged file.
     """
 
-    device = "cuda"
-
-    def __init__(self, path: Path, manifest: Manifest | None, *, trust: bool = False, cache: bool = True) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest | None, *, trust: bool = False, cache: bool = True, gpu: int = 0
+    ) -> None:
         checked = check_engine(path, manifest, trust=trust)
         self._what = path.name
-        self._process = EngineProcess(checked.flavour)
+        self._process = EngineProcess(checked.flavour, gpu)
+        self.device = str(Device("cuda", gpu))
         try:
             with translated(self._what):
                 answer, _ = self._process.ask("open", engine=str(path.resolve()), cache=cache)

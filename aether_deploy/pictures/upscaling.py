@@ -15,6 +15,7 @@ from aether_deploy.errors import OutOfMemoryError, RunnerError
 from aether_deploy.pictures.edge_reach import effective_margin
 from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.tiling import RAMP, plan_grid, stitch
+from aether_deploy.runners.devices import device_of
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
@@ -180,12 +181,13 @@ def bytes_per_pixel(spec: NetworkSpec | None) -> float:
 
 
 def available_memory(device: str) -> int:
-    """Free bytes: of the GPU, or of the machine and of this process's control group, whichever has less."""
-    if device != "cpu":
+    """Free bytes: of NVIDIA's GPU, or of the machine and of this process's control group, whichever has less."""
+    chosen = device_of(device)
+    if chosen.nvidia:
         import torch
 
         if torch.cuda.is_available():
-            return int(torch.cuda.mem_get_info()[0])
+            return int(torch.cuda.mem_get_info(chosen.index)[0])
     import psutil
 
     free = int(psutil.virtual_memory().available)

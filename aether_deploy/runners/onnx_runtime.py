@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import math
 import os
 import sys
@@ -15,10 +17,10 @@ import psutil
 
 from aether_deploy.arrays import Array, Shape
 from aether_deploy.errors import AetherDeployError, OutOfMemoryError, RunnerError
-from aether_deploy.extras import onnxruntime_gpu
+from aether_deploy.extras import install_provider, is_installed
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
-from aether_deploy.runners.devices import PROVIDERS
+from aether_deploy.runners.devices import PROVIDERS, Device, Provider
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.onnx_reading import OnnxModel, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
@@ -27,6 +29,8 @@ from aether_deploy.text import in_one_line
 __all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "preload_libraries", "require_provider"]
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+_CPU = Device("cpu")
 
 _SPARE = 512 << 20
 # 8192x8192: as an image of floats 0.8 GB, and a network takes a hundred times as much.
@@ -42,7 +46,7 @@ class OnnxRunner(Runner):
 
     Args:
         path: the file.
-        provider: the execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
+        device: of one execution provider, which must really load: ONNX Runtime falls back to the CPU silently.
         threads: of the CPU provider; by default ONNX Runtime's own choice, one per core.
         model: the file, if it has been read already, or a graph made from it.
         optimized: file for the graph that ONNX Runtime really runs.
@@ -55,7 +59,7 @@ class OnnxRunner(Runner):
         self,
         path: Path,
         *,
-        provider: str = "CPUExecutionProvider",
+        device: Device = _CPU,
         threads: int | None = None,
         model: OnnxModel | None = None,
         optimized: Path | None = None,
@@ -65,14 +69,15 @@ class OnnxRunner(Runner):
         read = model or read_onnx(path)
         self.metadata: dict[str, str] = {item.key: item.value for item in read.proto.metadata_props}
         self.precision = _precision_of(self.metadata, path)
-        self.name = f"ONNX Runtime {self.precision} {provider.removesuffix('ExecutionProvider')}"
+        provider = PROVIDERS[device.name].name.removesuffix("ExecutionProvider")
+        self.name = f"ONNX Runtime {self.precision} {provider}{f' {device.index}' if device.index else ''}"
         row = PRECISIONS[self.precision]
         # It takes 8-bit floats for integers, and puts an operator there that has none.
         as_written = as_written or (bool(row.quantizes) and not row.in_onnxruntime)
-        self.device = "cpu" if provider == "CPUExecutionProvider" else "cuda"
-        with memory_limit(_allowance(read, provider)):
+        self.device = str(device)
+        with memory_limit(_allowance(read, device)):
             try:
-                self._session = open_session(read.data, _options(threads, optimized, as_written=as_written), provider)
+                self._session = open_session(read.data, _options(threads, optimized, as_written=as_written), device)
             except self._errors as error:
                 reason = in_one_line(error)
                 raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
@@ -160,7 +165,7 @@ def _precision_of(metadata: Mapping[str, str], path: Path) -> str:
     return precision
 
 
-def _allowance(model: OnnxModel, provider: str) -> int:
+def _allowance(model: OnnxModel, device: Device) -> int:
     """Bytes that opening a file and running it once may take.
 
     Anything more is a graph that makes large constants out of few bytes. What GPU libraries map is theirs.
@@ -171,28 +176,37 @@ def _allowance(model: OnnxModel, provider: str) -> int:
     # With all the memory that there is, ONNX Runtime still says so when it ends; the system would kill the process.
     image = min(pixels * _BYTES_PER_PIXEL, int(psutil.virtual_memory().available)) if pixels <= _MOST_PIXELS else 0
     threads = (os.cpu_count() or 1) * _BYTES_PER_THREAD
-    return 8 * len(model.data) + image + threads + (_SPARE if provider == "CPUExecutionProvider" else _SPARE_OF_GPU)
+    return 8 * len(model.data) + image + threads + (_SPARE if device == _CPU else _SPARE_OF_GPU)
 
 
-def open_session(model: Path | bytes, options: Any, provider: str) -> Any:
-    """An ONNX Runtime session for a file or a serialized graph that really runs on the provider.
+def open_session(model: Path | bytes, options: Any, device: Device) -> Any:
+    """An ONNX Runtime session for a file or a serialized graph that really runs on the device's provider.
 
     Args:
         model: the file, or the serialized graph.
         options: `SessionOptions`.
-        provider: the execution provider.
+        device: to run on.
     Raises:
-        RunnerError: the provider is missing, or did not load.
+        RunnerError: the provider is missing, did not load, or finds no such device.
     """
     import onnxruntime as ort
 
-    require_provider(provider)
+    provider = PROVIDERS[device.name]
     ort.set_default_logger_severity(options.log_severity_level)
-    if provider != "CPUExecutionProvider":
+    require_provider(provider)
+    if provider.nvidia:
         preload_libraries()
-    session = ort.InferenceSession(model, options, providers=[provider])
-    if session.get_providers()[0] != provider:
-        raise RunnerError(f"{provider} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
+    if provider.plugin:
+        found = [item for item in ort.get_ep_devices() if item.ep_name == provider.name]
+        if device.index >= len(found):
+            raise RunnerError(f"{provider.name} finds {len(found)} devices here, {device} is none; choose --device cpu")
+        options.add_provider_for_devices([found[device.index]], {})
+        session = ort.InferenceSession(model, options)
+    else:
+        settings = {} if device == _CPU else {"device_id": str(device.index)}
+        session = ort.InferenceSession(model, options, providers=[(provider.name, settings)])
+    if session.get_providers()[0] != provider.name:
+        raise RunnerError(f"{provider.name} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
     return session
 
 
@@ -204,14 +218,36 @@ def preload_libraries() -> None:
         ort.preload_dlls()
 
 
-def require_provider(provider: str) -> None:
-    """Raises RunnerError if this ONNX Runtime was built without the provider."""
+def require_provider(provider: Provider) -> None:
+    """Loads a provider's plug-in, once in a process.
+
+    Raises:
+        RunnerError: this ONNX Runtime was built without the provider, or there is no plug-in of it.
+    """
     import onnxruntime as ort
 
+    if provider.plugin:
+        _load_plugin(provider)
+        return
     available = ort.get_available_providers()
-    if provider not in available:
-        remedy = f"; {onnxruntime_gpu()}" if provider in PROVIDERS.values() else ""
-        raise RunnerError(f"{provider} is not in this ONNX Runtime, which has {', '.join(available)}{remedy}")
+    if provider.name not in available:
+        remedy = install_provider(provider.package)
+        raise RunnerError(f"{provider.name} is not in this ONNX Runtime, which has {', '.join(available)}; {remedy}")
+
+
+@functools.cache
+def _load_plugin(provider: Provider) -> None:
+    import onnxruntime as ort
+
+    try:
+        library = importlib.import_module(provider.plugin).get_library_path()
+        ort.register_execution_provider_library(provider.name, str(library))
+    except ImportError as error:
+        there = "holds no plug-in" if is_installed(provider.package) else "is not installed"
+        remedy = install_provider(provider.package)
+        raise RunnerError(f"{provider.name}: {provider.package} {there} ({error}); {remedy}") from error
+    except onnxruntime_errors() as error:
+        raise RunnerError(f"{provider.name}: its plug-in does not load ({in_one_line(error)})") from error
 
 
 def onnxruntime_errors() -> tuple[type[Exception], ...]:

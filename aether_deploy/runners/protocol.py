@@ -27,7 +27,7 @@ class Runner(Protocol):
         static: the only (N, C, H, W) that it takes; None if it takes any.
         smallest: the smallest (N, C, H, W) that it takes; None if it takes any.
         spec: the network; None if the file does not describe it.
-        device: `cpu` or `cuda`, whose memory it needs.
+        device: whose memory it needs, such as `cpu` or `cuda:1`.
     """
 
     name: str

@@ -10,6 +10,7 @@ import numpy as np
 
 from aether_deploy.arrays import Array
 from aether_deploy.errors import RunnerError
+from aether_deploy.runners.devices import device_of
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.protocol import Runner
 
@@ -29,7 +30,7 @@ class TorchRunner(Runner):
         network: in eval mode; not changed.
         in_chans, scale, spec: of the network.
         double: run a copy in float64.
-        device: `cpu` or `cuda`; on the latter a copy runs.
+        device: `cpu`, or a GPU such as `cuda:1`, on which a copy runs.
         threads: of PyTorch on the CPU while it runs; by default as many as it has.
         channels_last: run a copy in that memory layout: the same network, twice as fast on a CPU (medium; outputs
             differ by 2e-7).
@@ -116,16 +117,21 @@ def _threads(count: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def torch_device(device: str) -> str:
-    """`cpu` or `cuda`, for one of `aether_deploy.runners.devices.DEVICES`.
+def torch_device(device: str | None) -> str:
+    """PyTorch's name of a device, such as `cpu` or `cuda:1`; see `devices.device_of`.
 
     Raises:
-        RunnerError: a GPU is requested by name, and PyTorch sees none.
+        RunnerError: a GPU is requested by name, and PyTorch does not see it.
     """
+    chosen = device_of(device)
+    if chosen.name == "cpu":
+        return "cpu"
     import torch
 
-    if device != "cpu" and torch.cuda.is_available():
-        return "cuda"
-    if device in ("cpu", "auto"):
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if chosen.index < seen:
+        return f"cuda:{chosen.index}" if chosen.index else "cuda"
+    if chosen.name == "auto":
         return "cpu"
-    raise RunnerError("this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver")
+    others = "".join(f", cuda:{index}" for index in range(seen))
+    raise RunnerError(f"this PyTorch sees no {chosen}, available: cpu{others}; choose one, or see to the driver")

@@ -128,13 +128,13 @@ def _onnx_plain(path: Path, device: str, threads: int) -> Run:
     """A session with its defaults, as other projects run theirs; only the number of threads is set."""
     import onnxruntime as ort
 
-    from aether_deploy.runners.devices import PROVIDERS
+    from aether_deploy.runners.devices import device_of
     from aether_deploy.runners.onnx_runtime import open_session
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = open_session(path, options, PROVIDERS["cpu" if device == "auto" else device])
+    session = open_session(path, options, device_of("cpu" if device == "auto" else device))
     name = session.get_inputs()[0].name
 
     def run(lr: Array) -> Array:

@@ -51,7 +51,7 @@ class Machine:
 
 def gauged(timings: Sequence[Timing], device: str) -> Machine:
     """What the machine can do, from the timings of all `gauges` of the device."""
-    operations = 2 * _EDGES[torch_device(device)] ** 3
+    operations = 2 * _EDGES[torch_device(device).partition(":")[0]] ** 3
 
     def least(word: str, *, half: bool = False) -> float:
         chosen = [t for t in timings if t.contender.kind.startswith(word) and t.contender.half == half]
@@ -86,7 +86,7 @@ def open_gauge(kind: str, device: str, threads: int) -> Run:
     torch.set_num_threads(threads)
     device = torch_device(device)
     dtype = torch.float16 if kind == "product half" else torch.float32
-    edge = _EDGES[device]
+    edge = _EDGES[device.partition(":")[0]]
     left, right, product = torch.rand(3, edge, edge, device=device).to(dtype)
     source, target = torch.zeros(2, _COPY_SIZE if kind == "copy" else 0, dtype=torch.uint8, device=device)
 
@@ -95,7 +95,7 @@ def open_gauge(kind: str, device: str, threads: int) -> Run:
             target.copy_(source)
         else:
             torch.matmul(left, right, out=product)
-        if device == "cuda":
+        if device != "cpu":
             torch.cuda.synchronize()
         return lr
 

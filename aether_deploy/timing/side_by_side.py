@@ -40,7 +40,7 @@ def benchmark(
     """
     from aether_deploy.artifacts.opening import known_file, open_known
     from aether_deploy.proof.manifest import tool_versions, utc_now
-    from aether_deploy.runners.devices import PROVIDERS
+    from aether_deploy.runners.devices import PROVIDERS, device_of
     from aether_deploy.runners.onnx_runtime import require_provider
     from aether_deploy.runners.pytorch import torch_device
     from aether_deploy.timing.contender import Contender
@@ -48,11 +48,12 @@ def benchmark(
     from aether_deploy.timing.gauges import gauged, gauges
     from aether_deploy.timing.measure import measure
 
-    half = device in ("cuda", "tensorrt")
+    chosen = device_of(device)
+    half = chosen.nvidia
     if half:
         # Fails before anything is exported for the device.
         torch_device(device)
-        require_provider(PROVIDERS[device])
+        require_provider(PROVIDERS[chosen.name])
     files = [known_file(model) for model in models]
     with scratch("benchmark") as folder:
         contenders: list[Contender] = []
