@@ -75,7 +75,11 @@ def test_a_checkout_runs_its_own_script_and_an_author_s_aether_arch_is_shadowed(
     ("edit", "hint"),
     [
         (lambda text: text.replace("net.pth", "gone.pth"), "does not exist"),
-        (lambda text: text.replace("fused_init = false", "fused_init = true"), "the weights do not fit"),
+        pytest.param(
+            lambda text: text.replace("fused_init = false", "fused_init = true"),
+            "the weights do not fit",
+            marks=pytest.mark.long,
+        ),
         pytest.param(
             lambda text: text.replace("scale = 2", "scale = 4"), "the weights do not fit", marks=pytest.mark.long
         ),
