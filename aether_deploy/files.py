@@ -260,7 +260,10 @@ def require_free(target: Path, inputs: Sequence[Path], *, overwrite: bool) -> No
         raise AetherDeployError(f"{target} is there already; add --overwrite or choose another --output")
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256_of(*paths: Path) -> str:
+    """Hexadecimal sha256 of a file, or of several one after the other, read in blocks."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from aether_deploy import cli
-from aether_deploy.artifacts.formats import EXPORTS
+from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.cli import engine_options
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.proof.words import in_levels
@@ -54,7 +54,7 @@ __all__ = ["command"]
 @click.option(
     "--engine",
     "engines",
-    type=cli.Choice([name for name in EXPORTS if name != "onnx"]),
+    type=cli.Choice([row.name for row in FORMATS.values() if row.kind == "engine"]),
     multiple=True,
     help="Engines to build as well; repeatable.",
     show_default=False,

@@ -21,7 +21,6 @@ from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import (
     EngineRecord,
     Manifest,
-    describe_artifact,
     describe_source,
     manifest_path,
     read_manifest,
@@ -199,7 +198,6 @@ def test_of_a_fused_file(tmp_path: Path, call: Callable[..., Ran]) -> None:
 def test_of_a_file_made_from_a_fused_one(tmp_path: Path) -> None:
     fused = load_checkpoint(save(tiny(fused_init=True), tmp_path / "2x_T.pth"))
     assert describe_source(fused)["form"] == "fused"
-    assert describe_artifact(fused.path, "onnx", name="final.onnx")["file"] == "final.onnx"
 
 
 def test_what_an_old_manifest_leaves_out(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ class Format:
         title: shown to people.
         suffixes: of its files.
         module: in this folder, a `FormatModule`; imported only when needed, so that the table itself is cheap.
+        parts: suffixes of the other files that belong to each: they are hashed with it.
         exported: whether `export` makes it.
         next: the command to suggest after inspecting such a file, and what follows the file's name in it.
     """
@@ -44,6 +45,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     module: str
+    parts: tuple[str, ...] = ()
     exported: bool = True
     next: tuple[str, ...] = ("upscale", "PHOTO.png")
 
@@ -51,6 +53,10 @@ class Format:
     def maker(self) -> FormatModule:
         """The imported module of this format."""
         return cast("FormatModule", importlib.import_module(f"aether_deploy.artifacts.{self.module}"))
+
+    def parts_of(self, path: Path) -> tuple[Path, ...]:
+        """The other files that belong to one, whether they are there or not."""
+        return tuple(path.with_suffix(suffix) for suffix in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class KnownFile:
     Attributes:
         path: of the file; for a neosr folder, the checkpoint that was taken.
         format: by its suffix.
-        sha256: of the file, hexadecimal.
+        sha256: of the file and its parts, one after the other; hexadecimal.
         manifest: the one beside it; None if there is none.
         loaded: a checkpoint that was read before, perhaps with options that its file does not tell; else None.
     """
@@ -171,6 +177,7 @@ FORMATS: dict[str, Format] = {
         Format("onnx", "onnx", "ONNX file", (".onnx",), "onnx_file", next=("parity", "OTHER")),
         Format("tensorrt", "engine", "TensorRT engine", (".engine",), "engine_file"),
         Format("tensorrt-rtx", "engine", "TensorRT-RTX engine", (".engine",), "engine_file"),
+        Format("ncnn", "ncnn", "ncnn network", (".param",), "ncnn_file", parts=(".bin",)),
     )
 }
 

@@ -62,6 +62,7 @@ class Target:
         path: of the file.
         engine: how to build an engine; None for other formats.
         onnx: the file that an engine is built from; None for other formats.
+        parts: the other files that belong to it, and have no manifests of their own.
     """
 
     format: str
@@ -69,6 +70,7 @@ class Target:
     path: Path
     engine: EnginePlan | None = None
     onnx: Target | None = None
+    parts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,11 +64,11 @@ def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFil
     if path.exists() and not path.is_file():
         raise RunnerError(f"{path}: no regular file; give a file on a disk")  # a pipe or a device may have no end
     try:
-        sha256 = sha256_of(path)
+        sha256 = sha256_of(path, *row.parts_of(path.resolve()))
     except OSError as error:
         if found is not None and not path.exists():
             raise ManifestError(f"{path}: not there, only its manifest is; export it again") from error
-        raise RunnerError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        raise RunnerError(f"{error.filename}: cannot be read ({error.strerror}); check the path") from error
     if found is not None and not trust:
         require_match(path, found, sha256)
     return KnownFile(path, row, sha256, found)

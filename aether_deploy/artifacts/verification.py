@@ -182,13 +182,22 @@ def _check(folder: Path, name: str, listed: dict[str, str], has_list: bool) -> F
         if manifest is None:
             if format_of(path) and not has_list:
                 wrong.append(f"no {manifest_path(path).name} beside it")
-        elif manifest.artifact["sha256"] != sha256:
-            wrong.append(f"sha256 {sha256[:12]}..., its manifest says {manifest.artifact['sha256'][:12]}...")
+        elif manifest.artifact["sha256"] != (whole := _whole(path) or sha256):
+            wrong.append(f"sha256 {whole[:12]}..., its manifest says {manifest.artifact['sha256'][:12]}...")
         else:
             found.append("its manifest")
     except ManifestError as error:
         wrong.append(str(error))
     return FileCheck(name, tuple(found), "; ".join(wrong))
+
+
+def _whole(path: Path) -> str:
+    """The sha256 of a file that has parts, with them; "" if it has none."""
+    row = format_of(path)
+    try:
+        return sha256_of(path, *row.parts_of(path)) if row is not None and row.parts else ""
+    except OSError as error:
+        raise ManifestError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _read_sums(path: Path) -> dict[str, str]:

@@ -202,7 +202,8 @@ def _how_it_ran(request: Request, model: dict[str, Any], runner: Runner) -> Iter
     gpu = "; no GPU took part" if runner.device == "cpu" else ""
     yield f"{model['file']} ran as {runner.name} (--device {request.device}{gpu})."
     row = PRECISIONS.get(runner.precision)
-    if runner.device == "cpu" and row is not None and (row.half or not row.in_onnxruntime):
+    executed = model["kind"] == "onnx" and runner.device == "cpu"
+    if executed and row is not None and (row.half or not row.in_onnxruntime):
         yield (
             f"ONNX Runtime's CPU provider does not compute in {runner.precision}. Each operator ran in fp32 and its "
             "result was rounded as the graph says: what a GPU computes, but no GPU executed it in this run."

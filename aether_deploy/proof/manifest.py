@@ -148,9 +148,15 @@ class Manifest:
         return target
 
 
-def describe_artifact(path: Path, kind: str, *, name: str | None = None) -> dict[str, Any]:
-    """{file, sha256, bytes, kind} of a file; `name` is its final name if `path` is temporary."""
-    return {"file": printable(name or path.name), "sha256": sha256_of(path), "bytes": path.stat().st_size, "kind": kind}
+def describe_artifact(path: Path, kind: str, *parts: Path) -> dict[str, Any]:
+    """{file, sha256, bytes, kind} of a file; with `parts`, the other files that belong to it, of all of them."""
+    files = (path, *parts)
+    return {
+        "file": printable(path.name),
+        "sha256": sha256_of(*files),
+        "bytes": sum(file.stat().st_size for file in files),
+        "kind": kind,
+    }
 
 
 def describe_source(checkpoint: Checkpoint) -> dict[str, Any]:

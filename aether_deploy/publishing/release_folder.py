@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aether_deploy.artifacts.checkpoint_file import fuse_checkpoint
+from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.artifacts.model import ExportOptions, ExportPlan
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model, plan_export
@@ -195,8 +196,8 @@ def assemble(
 
 
 def _in_order(found: Iterable[Manifest | None]) -> list[Manifest]:
-    """Checkpoints first, then ONNX files from the most exact on, then engines."""
-    kinds, rows = ("checkpoint", "onnx", "engine"), list(PRECISIONS)
+    """In the order of the table of formats: checkpoints first, then ONNX files from the most exact on."""
+    kinds, rows = list(dict.fromkeys(row.kind for row in FORMATS.values())), list(PRECISIONS)
     return sorted(
         (item for item in found if item is not None),
         key=lambda item: (

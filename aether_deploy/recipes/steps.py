@@ -142,7 +142,8 @@ def _exporting(work: Work) -> Iterator[Step]:
 
         for target in plan.targets:
             beside = [target.onnx.path] if target.onnx else []
-            files = [path.name for made in (target.path, *beside) for path in (made, manifest_path(made))]
+            made = [path for file in (target.path, *beside) for path in (file, manifest_path(file))]
+            files = [path.relative_to(work.output).as_posix() for path in (*made, *target.parts)]
             settings = repr(
                 (
                     target.variant,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.arrays import Array
+from aether_deploy.artifacts.formats import format_of
 from aether_deploy.errors import RunnerError
 from aether_deploy.runners.pytorch import torch_device
 from aether_deploy.timing.contender import BASELINE, Contender, Run
@@ -23,18 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True) -> list[Contender]:
-    """The contenders for a model: all forms of a checkpoint, written into a folder; an ONNX file only by itself.
+    """The contenders for a model: all forms of a checkpoint, written into a folder; an exported file only by itself.
 
     Args:
-        model: a checkpoint or an ONNX file.
+        model: a checkpoint or an exported file.
         folder: for the files that are made.
         half: add fp16, in PyTorch and as our ONNX; for a GPU, since on the CPU it would be computed in fp32.
         peers: add the graphs of other projects.
     Raises:
         CheckpointError, ExportError, ParityError: see `load_checkpoint` and `export_model`.
     """
-    if model.suffix == ".onnx":
-        return [Contender(model.name, "onnx", model)]
+    row = format_of(model)
+    if row is not None and row.kind != "checkpoint":
+        return [Contender(model.name, "file", model)]
     from aether_deploy.artifacts.model import ExportOptions
     from aether_deploy.artifacts.pipeline import export_model
     from aether_deploy.network.checkpoint import load_checkpoint
@@ -57,7 +59,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
         ]
     for artifact in made:
         variant = artifact.target.variant
-        found.append(Contender(f"ours, ONNX {variant.precision}", "onnx", artifact.path, half=variant.row.half))
+        found.append(Contender(f"ours, ONNX {variant.precision}", "file", artifact.path, half=variant.row.half))
     if importlib.util.find_spec("openvino"):
         found.append(Contender("ours, in OpenVINO", "openvino", made[0].path))
     if peers:
@@ -82,7 +84,7 @@ def open_contender(contender: Contender, device: str, threads: int) -> Run:
     from aether_deploy.timing.gauges import GAUGES, open_gauge
 
     match contender.kind:
-        case "onnx":
+        case "file":
             return open_runner(contender.path, device=device, threads=threads, trust=True).run
         case "torch":
             return open_runner(contender.path, device=torch_device(device), threads=threads, trust=True).run
