@@ -54,7 +54,7 @@ __all__ = ["command"]
 @click.option(
     "--engine",
     "engines",
-    type=cli.Choice([row.name for row in FORMATS.values() if row.kind == "engine"]),
+    type=cli.Choice([row.name for row in FORMATS.values() if row.module == "engine_file"]),
     multiple=True,
     help="Engines to build as well; repeatable.",
     show_default=False,

@@ -12,10 +12,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from aether_deploy.artifacts import engine_file as engine_export
 from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.artifacts.model import ExportOptions, Source
+from aether_deploy.artifacts.opening import known_file
 from aether_deploy.artifacts.pipeline import export_model, plan_export
 from aether_deploy.engines import execution as engine_proof
 from aether_deploy.engines import plan as engine_plan
@@ -263,6 +266,21 @@ class TestPlans:
         for shape in ("1x3x32x32", "1x3x48x64", "1x3x64x96", "1x3x37x53"):
             assert f"noise {shape}" in cases
         assert not any("2x3x" in case or "1x1" in case.split()[-1][3:] for case in cases)
+
+    def test_in_a_repository_for_triton(
+        self, onnx_copy: Path, checkpoint: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _fake_gpu(monkeypatch, "plan", onnx_copy, ComputeCapability(9, 0))
+        ran = call("export", checkpoint, "-o", tmp_path, "--format", "triton-tensorrt", *SMALL_SHAPES, "--json")
+        assert ran.code == 0, ran.err
+        place = tmp_path / "2x_Calm_fp32"
+        assert ran.json["artifacts"][0]["file"] == str(place / "1" / "model.plan")
+        assert known_file(place / "1" / "model.plan").matches
+        config = text_format.Parse((place / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+        assert (config.platform, config.max_batch_size) == ("tensorrt_plan", 0)
+        assert (list(config.input[0].dims), list(config.output[0].dims)) == ([1, 3, -1, -1], [1, 3, -1, -1])
+        (group,) = config.instance_group
+        assert (group.kind, list(group.profile)) == (model_config_pb2.ModelInstanceGroup.KIND_GPU, ["0"])
 
     @pytest.mark.parametrize("version", ["11.4.0.106", "10.12.0.36"])
     def test_strongly_typed_in_every_version(

@@ -33,7 +33,19 @@ def _choices(command: str, option: str) -> list[str]:
 
 class TestFormats:
     def test_the_command_offers_those_that_are_exported(self) -> None:
-        assert _choices("export", "--format") == list(EXPORTS) == ["onnx", "tensorrt", "tensorrt-rtx", "ncnn"]
+        assert (
+            _choices("export", "--format")
+            == list(EXPORTS)
+            == [
+                "onnx",
+                "tensorrt",
+                "tensorrt-rtx",
+                "triton",
+                "triton-tensorrt",
+                "web",
+                "ncnn",
+            ]
+        )
 
     @pytest.mark.parametrize("name", FORMATS)
     def test_a_rows_module_has_what_is_asked_of_it(self, name: str) -> None:

@@ -175,8 +175,11 @@ FORMATS: dict[str, Format] = {
             next=("export",),
         ),
         Format("onnx", "onnx", "ONNX file", (".onnx",), "onnx_file", next=("parity", "OTHER")),
-        Format("tensorrt", "engine", "TensorRT engine", (".engine",), "engine_file"),
+        Format("tensorrt", "engine", "TensorRT engine", (".engine", ".plan"), "engine_file"),
         Format("tensorrt-rtx", "engine", "TensorRT-RTX engine", (".engine",), "engine_file"),
+        Format("triton", "onnx", "Triton model repository", (".onnx",), "triton_repository"),
+        Format("triton-tensorrt", "engine", "Triton model repository", (".plan",), "triton_repository"),
+        Format("web", "onnx", "page for the browser", (".onnx",), "web_folder"),
         Format("ncnn", "ncnn", "ncnn network", (".param",), "ncnn_file", parts=(".bin",)),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +20,12 @@ from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import RunnerError
 from aether_deploy.extras import ONNXRUNTIMES
-from aether_deploy.files import publish, staging
+from aether_deploy.files import publish, sha256_of, staging
 from aether_deploy.graphs.shapes import dynamic_shapes, static_shapes
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
-from aether_deploy.proof.manifest import Manifest
+from aether_deploy.proof.manifest import Manifest, require_match
 from aether_deploy.runners.devices import Device, device_of
 from aether_deploy.runners.onnx_reading import read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -46,13 +47,25 @@ def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOption
 
 
 def export(source: Source, target: Target) -> Artifact:
-    """See `FormatModule.export`; a file that was already made for an engine is not made again."""
-    if target.variant not in source.proved:
-        with staging(target.path.parent) as folder:
-            made = write_onnx(source, target, folder)
-            publish(folder, target.path.parent)
-        source.proved[target.variant] = made
-    return source.proved[target.variant]
+    """See `FormatModule.export`; a file that was already made is not made again, but copied if it stands elsewhere."""
+    proved = source.proved.get(target.variant)
+    if proved is not None and proved.path == target.path:
+        return proved
+    with staging(target.path.parent) as folder:
+        made = write_onnx(source, target, folder) if proved is None else _copied(proved, target, folder)
+        publish(folder, target.path.parent)
+    source.proved.setdefault(target.variant, made)
+    return made
+
+
+def _copied(proved: Artifact, target: Target, folder: Path) -> Artifact:
+    """The same bytes under another name, with a manifest that says so."""
+    path = folder / target.path.name
+    shutil.copyfile(proved.path, path)
+    require_match(path, proved.manifest, sha256_of(path))
+    written = dataclasses.replace(proved.manifest, artifact=manifest.describe_artifact(path, "onnx"))
+    written.write(path)
+    return Artifact(target, target.path, proved.report, written)
 
 
 def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
