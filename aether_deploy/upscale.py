@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,13 @@ from aether_deploy import cli
 from aether_deploy.errors import AetherDeployError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aether_deploy.artifacts.formats import KnownFile
     from aether_deploy.pictures.batch_run import FolderResult
+    from aether_deploy.pictures.ray_pool import RayPool
     from aether_deploy.pictures.upscale_any import Upscaled
+    from aether_deploy.pictures.upscaling import Upscaler
 
 __all__ = ["FORMATS", "command"]
 
@@ -42,6 +49,16 @@ class _AutoOr(click.ParamType[int | str]):
         if not text.isdecimal() or len(text) > 9 or int(text) < self._least:
             self.fail(f"{text!r}; expected {', '.join(self._words)} or a number of at least {self._least}", param, ctx)
         return int(text)
+
+
+class _Devices(click.ParamType[tuple[str, ...]]):
+    """Devices, separated by commas."""
+
+    name = "DEVICE,..."
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Fails as a usage error for what is no device."""
+        return tuple(cli.DEVICE.convert(text.strip(), param, ctx) for text in str(value).split(","))
 
 
 @click.command(
@@ -73,6 +90,21 @@ class _AutoOr(click.ParamType[int | str]):
 @cli.device_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; one per core by default.", show_default=False)
 @click.option(
+    "--on",
+    metavar="ray|ADDRESS",
+    help="Several workers, on a Ray started here or on one that runs, as ray://HEAD:10001; for folders and videos.",
+    show_default=False,
+)
+@click.option(
+    "--workers", type=click.IntRange(1), help="How many; one per GPU or machine by default.", show_default=False
+)
+@click.option(
+    "--devices",
+    type=_Devices(),
+    help="One worker for each device of this machine, as cuda:0,cuda:1.",
+    show_default=False,
+)
+@click.option(
     "--format",
     "suffix",
     type=cli.Choice(FORMATS),
@@ -94,6 +126,9 @@ def command(
     batch: int,
     device: str,
     threads: int | None,
+    on: str | None,
+    workers: int | None,
+    devices: tuple[str, ...] | None,
     suffix: str | None,
     codec: str | None,
     crf: int,
@@ -112,18 +147,32 @@ def command(
     _require_order(model, source)
     cli.require_readable(model, source)
     with cli.progress("upscale"):
-        from aether_deploy.artifacts.opening import open_artifact
-        from aether_deploy.pictures.upscale_any import upscale_path
+        from aether_deploy.artifacts.opening import known_file, open_known, open_upscaler
+        from aether_deploy.pictures.upscale_any import require_many, upscale_path
         from aether_deploy.pictures.upscaling import Upscaler
 
-        with open_artifact(model, device=device, threads=threads, trust=trust) as opened:
-            runner = opened.runner
-            upscaler = Upscaler(runner, tile=tile if isinstance(tile, int) else None, overlap=overlap, batch=batch)
+        file = known_file(model, trust=trust)
+        upscaling: dict[str, Any] = {
+            "tile": tile if isinstance(tile, int) else None,
+            "overlap": overlap,
+            "batch": batch,
+        }
+        with contextlib.ExitStack() as stack:
+            upscaler: Upscaler | RayPool
+            if on or workers or devices:
+                require_many(source)
+                opening = functools.partial(open_upscaler, **upscaling, trust=trust)
+                pool = _pool(file, opening, on, workers, devices or (), threads, device, overlap)
+                upscaler = stack.enter_context(pool)
+                name = f"{pool.name}, {pool.count} workers"
+            else:
+                runner = stack.enter_context(open_known(file, device=device, threads=threads, trust=trust))
+                upscaler, name = Upscaler(runner, **upscaling), runner.name
             done = upscale_path(
                 upscaler,
                 source,
                 output,
-                model=opened.file.sha256,
+                model=file.sha256,
                 suffix=f".{suffix}" if suffix else None,
                 codec=codec,
                 crf=crf,
@@ -131,8 +180,8 @@ def command(
                 keep_going=keep_going,
             )
     out = cli.console(stderr=as_json)
-    out.print(f"{_describe(done, runner.scale)} ({runner.name})")
-    found = {**_as_json(done), "scale": runner.scale, "runner": runner.name}
+    out.print(f"{_describe(done, upscaler.scale)} ({name})")
+    found = {**_as_json(done), "scale": upscaler.scale, "runner": name}
     if done.folder and done.folder.failures:
         from aether_deploy.errors import ImageError
 
@@ -146,6 +195,26 @@ def command(
         cli.print_json(found)
     opener = {"darwin": ["open"], "win32": ["start"]}.get(sys.platform, ["xdg-open"])
     cli.next_command(*opener, done.output, as_json=as_json)
+
+
+def _pool(
+    file: KnownFile,
+    opening: Callable[[Path, str, int], Upscaler],
+    on: str | None,
+    workers: int | None,
+    devices: tuple[str, ...],
+    threads: int | None,
+    device: str,
+    overlap: int | str,
+) -> RayPool:
+    from aether_deploy.artifacts.opening import files_of
+    from aether_deploy.pictures.ray_pool import Network, RayPool, Workers
+    from aether_deploy.pictures.ray_worker import Worker
+
+    if devices and (workers or on not in (None, "ray")):
+        raise AetherDeployError("--devices: one worker for each device of this machine; leave --workers and --on out")
+    where = Workers("" if on in (None, "ray") else str(on), workers or 0, devices, threads or 0)
+    return RayPool(where, Network(files_of(file), Worker, opening, device, overlap))
 
 
 def _require_order(model: Path, source: Path) -> None:

@@ -119,6 +119,15 @@ def test_the_pixels_are_ours(opened: Callable[..., Page], folder: Path, tmp_path
         assert np.abs(np.asarray(theirs.convert("RGB")).astype(int) - np.asarray(ours)).max() <= 1
 
 
+def test_without_a_connection(opened: Callable[..., Page], tmp_path: Path) -> None:
+    """Once it is loaded."""
+    page = opened()
+    page.wait_for_selector("#status:has-text('Ready')", timeout=40_000)
+    page.context.set_offline(True)
+    shutil.copy(PHOTOS / "coffee.png", tmp_path / "in.png")
+    assert "ran the network" in saved(page, tmp_path / "in.png", tmp_path / "out.png")
+
+
 def test_transparent_pictures_stay_so(opened: Callable[..., Page], tmp_path: Path) -> None:
     pixels = np.zeros((20, 30, 4), np.uint8)
     pixels[..., 1] = 200

@@ -12,14 +12,15 @@ from aether_deploy.artifacts.formats import FORMATS, KnownFile, format_of
 from aether_deploy.errors import ManifestError, RunnerError
 from aether_deploy.files import sha256_of
 from aether_deploy.network.experiment import newest_checkpoint
-from aether_deploy.proof.manifest import read_manifest, require_match
+from aether_deploy.pictures.upscaling import Upscaler
+from aether_deploy.proof.manifest import manifest_path, read_manifest, require_match
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["OpenedArtifact", "known_file", "open_artifact", "open_known", "open_runner"]
+__all__ = ["OpenedArtifact", "files_of", "known_file", "open_artifact", "open_known", "open_runner", "open_upscaler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class OpenedArtifact:
 
     def __exit__(self, *exception: object) -> None:
         self.runner.close()
+
+
+def files_of(file: KnownFile) -> tuple[Path, ...]:
+    """The file, its parts and its manifest: what has to travel with it."""
+    path = file.path.resolve()
+    beside = (manifest_path(path),) if manifest_path(path).exists() else ()
+    return (path, *file.format.parts_of(path), *beside)
 
 
 def known_file(path: str | os.PathLike[str], *, trust: bool = False) -> KnownFile:
@@ -115,6 +123,21 @@ def open_artifact(
     """
     file = known_file(path, trust=trust)
     return OpenedArtifact(file, open_known(file, device=device, threads=threads, trust=trust, faithful=faithful))
+
+
+def open_upscaler(
+    path: Path,
+    device: str,
+    threads: int,
+    *,
+    tile: int | None = None,
+    overlap: str | int = "auto",
+    batch: int = 1,
+    trust: bool = False,
+) -> Upscaler:
+    """A file, ready to upscale pictures, in a worker; see `open_artifact` and `Upscaler`."""
+    runner = open_artifact(path, device=device, threads=threads or None, trust=trust).runner
+    return Upscaler(runner, tile=tile, overlap=overlap, batch=batch)
 
 
 def open_runner(

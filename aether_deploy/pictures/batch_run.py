@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aether_deploy.errors import AetherDeployError, ImageError
 from aether_deploy.files import is_temporary, replacing
@@ -16,6 +17,9 @@ from aether_deploy.pictures.folder_record import read_record, write_record
 from aether_deploy.pictures.images import SUFFIXES, Picture, check_writable, read_picture, write_picture
 from aether_deploy.pictures.overlapped import Share, overlapped
 from aether_deploy.pictures.upscaling import Upscaler
+
+if TYPE_CHECKING:
+    from aether_deploy.pictures.ray_pool import RayPool
 
 __all__ = ["FolderResult", "Job", "Pace", "plan_folder", "require_no_folder", "upscale_folder", "upscale_picture"]
 
@@ -105,7 +109,7 @@ def plan_folder(folder: Path, output: Path, suffix: str | None = None) -> list[J
 
 
 def upscale_folder(
-    upscaler: Upscaler, jobs: list[Job], output: Path, *, model: str = "", overwrite: bool = False
+    upscaler: Upscaler | RayPool, jobs: list[Job], output: Path, *, model: str = "", overwrite: bool = False
 ) -> FolderResult:
     """Runs every job that is not done yet; reading and writing overlap with the network.
 
@@ -114,7 +118,7 @@ def upscale_folder(
     older than any record are kept.
 
     Args:
-        upscaler: the network.
+        upscaler: the network, or workers that have it.
         jobs: from `plan_folder`.
         output: the folder given to `plan_folder`, which gets the record.
         model: the network's sha256.
@@ -126,8 +130,28 @@ def upscale_folder(
     open_jobs, result.skipped = _divide(jobs, output, upscaler.identity(model), overwrite)
     pace = Pace(len(jobs), len(result.skipped))
 
+    def ended(job: Job, outcome: object) -> None:
+        if isinstance(outcome, AetherDeployError):
+            result.failures.append((job.source, str(outcome)))
+        else:
+            result.written.append(job.target)
+        logger.info("%s", pace.step(job.source.name))
+
+    try:
+        if isinstance(upscaler, Upscaler):
+            result.share = _here(upscaler, open_jobs, ended)
+        else:
+            result.share = _on_workers(upscaler, open_jobs, ended)
+    except KeyboardInterrupt:
+        raise pace.stopped() from None
+    return result
+
+
+def _here(upscaler: Upscaler, jobs: list[Job], ended: Callable[[Job, object], None]) -> Share:
+    """In this process."""
+
     def read() -> Iterator[tuple[Job, Picture | AetherDeployError]]:
-        for job in open_jobs:
+        for job in jobs:
             yield job, _attempt(_read, job, upscaler.scale)
 
     def work(item: tuple[Job, Picture | AetherDeployError]) -> tuple[Job, Picture | AetherDeployError]:
@@ -136,18 +160,27 @@ def upscale_folder(
 
     def write(item: tuple[Job, Picture | AetherDeployError]) -> None:
         job, picture = item
-        outcome = picture if isinstance(picture, AetherDeployError) else _attempt(_write, job, picture)
-        if isinstance(outcome, AetherDeployError):
-            result.failures.append((job.source, str(outcome)))
-        else:
-            result.written.append(job.target)
-        logger.info("%s", pace.step(job.source.name))
+        ended(job, picture if isinstance(picture, AetherDeployError) else _attempt(_write, job, picture))
 
-    try:
-        result.share = overlapped(read(), work, write)
-    except KeyboardInterrupt:
-        raise pace.stopped() from None
-    return result
+    return overlapped(read(), work, write)
+
+
+def _on_workers(pool: RayPool, jobs: list[Job], ended: Callable[[Job, object], None]) -> Share:
+    """Pictures travel as they are on the disk, and come back encoded; only this process writes into the folder."""
+    began, busy = time.monotonic(), 0.0
+
+    def tasks() -> Iterator[tuple[Job, tuple[Path, Path, bytes]]]:
+        for job in jobs:
+            content = _attempt(_content, job)
+            if isinstance(content, AetherDeployError):
+                ended(job, content)
+            else:
+                yield job, (job.source, job.target, content)
+
+    for done in pool.map("picture", tasks()):
+        busy += done.seconds
+        ended(done.task, ImageError(done.error) if done.error else _attempt(_keep, done.task, done.result))
+    return pool.share(began, busy, len(jobs))
 
 
 def _divide(jobs: list[Job], output: Path, made_by: dict[str, Any], overwrite: bool) -> tuple[list[Job], list[Path]]:
@@ -206,9 +239,29 @@ def _read(job: Job, scale: int) -> Picture:
     return picture
 
 
+def _content(job: Job) -> bytes:
+    require_no_folder(job.target)
+    try:
+        return job.source.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{job.source}: cannot be read ({error.strerror}); check the file") from error
+
+
 def _write(job: Job, picture: Picture) -> None:
-    with replacing(job.target) as temporary:
+    with _dated(job) as temporary:
         write_picture(temporary, picture)
+
+
+def _keep(job: Job, content: bytes) -> None:
+    with _dated(job) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _dated(job: Job) -> Iterator[Path]:
+    """`replacing`, with a date that a later run takes for done."""
+    with replacing(job.target) as temporary:
+        yield temporary
         # Of a picture that is dated in the future, or every run would take it for edited.
         source, written = job.source.stat().st_mtime_ns, temporary.stat().st_mtime_ns
         if source > written:

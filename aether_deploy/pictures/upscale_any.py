@@ -18,10 +18,11 @@ from aether_deploy.pictures.images import SUFFIXES, Picture
 from aether_deploy.pictures.upscaling import Upscaler
 
 if TYPE_CHECKING:
+    from aether_deploy.pictures.ray_pool import RayPool
     from aether_deploy.pictures.video import VideoResult
     from aether_deploy.runners.protocol import Runner
 
-__all__ = ["How", "Upscaled", "upscale", "upscale_path"]
+__all__ = ["How", "Upscaled", "require_many", "upscale", "upscale_path"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def _pixels(upscaler: Upscaler, pixels: Pixels) -> Pixels:
 
 
 def upscale_path(
-    upscaler: Upscaler,
+    upscaler: Upscaler | RayPool,
     source: Path,
     output: Path | None = None,
     *,
@@ -132,7 +133,7 @@ def upscale_path(
     """Upscales a picture, a folder of pictures, or a video.
 
     Args:
-        upscaler: the network.
+        upscaler: the network, or workers that have it, for a folder or a video.
         source: to read.
         output: to write; by default beside the source, with the scale in its name.
         model: the network's sha256: a folder or video that another network began is not resumed.
@@ -157,11 +158,23 @@ def upscale_path(
         require_free(target, [source], overwrite=overwrite)
         result = upscale_video(upscaler, source, target, VideoOptions(codec, crf, keep_going), model=model)
         return Upscaled(target, (result.width, result.height), video=result)
+    if not isinstance(upscaler, Upscaler):
+        raise ImageError(_for_many(source))
     target = output or source.with_name(f"{source.stem}_{scale}x.png")
     target = target / f"{source.stem}.png" if target.is_dir() else target
     require_free(target, [source], overwrite=overwrite)
     height, width, _ = upscale_picture(upscaler, Job(source, target)).pixels.shape
     return Upscaled(target, (width, height))
+
+
+def require_many(source: Path) -> None:
+    """Raises ImageError for a picture, which one worker does alone."""
+    if source.is_file() and not _is_video(source):
+        raise ImageError(_for_many(source))
+
+
+def _for_many(source: Path) -> str:
+    return f"{source}: several workers are for a folder or a video; leave --on, --workers and --devices out"
 
 
 def _is_video(source: Path) -> bool:

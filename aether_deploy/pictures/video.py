@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +24,7 @@ from aether_deploy.pictures.batch_run import Pace, require_no_folder
 from aether_deploy.pictures.images import Picture
 from aether_deploy.pictures.overlapped import Share, overlapped
 from aether_deploy.pictures.parts_folder import parts_folder
+from aether_deploy.pictures.upscaling import Upscaler
 from aether_deploy.pictures.video_colour import Colour, pixel_format, to_rgb
 from aether_deploy.pictures.video_parts import Encoding, Frame, PartWriter, finished_parts, join
 from aether_deploy.pictures.video_survey import Survey, decoded, fraction, survey
@@ -32,7 +33,7 @@ from aether_deploy.text import in_one_line
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-    from aether_deploy.pictures.upscaling import Upscaler
+    from aether_deploy.pictures.ray_pool import RayPool
 
 __all__ = ["OUTPUTS", "VIDEO_SUFFIXES", "VideoOptions", "VideoResult", "upscale_video"]
 
@@ -108,12 +109,12 @@ class VideoResult:
 
 
 def upscale_video(
-    upscaler: Upscaler, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
+    upscaler: Upscaler | RayPool, source: Path, target: Path, options: VideoOptions | None = None, *, model: str = ""
 ) -> VideoResult:
     """Upscales every frame; copies the sound, chapters, title, and the subtitles that the target's container takes.
 
     Args:
-        upscaler: the network.
+        upscaler: the network, or workers that have it.
         source: anything that FFmpeg reads; its first video stream.
         target: .mp4, .mkv, .mov or .webm.
         options: of the encoder; None for the defaults.
@@ -150,7 +151,7 @@ def _checked(source: Path, options: VideoOptions) -> Survey:
 
 
 def _upscale(
-    upscaler: Upscaler, found: Survey, source: Path, target: Path, options: VideoOptions, model: str
+    upscaler: Upscaler | RayPool, found: Survey, source: Path, target: Path, options: VideoOptions, model: str
 ) -> VideoResult:
     began = time.monotonic()
     encoding = _encoding(found, source, target, options, upscaler.scale)
@@ -190,12 +191,9 @@ def _upscale(
     )
 
 
-def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: Path) -> Share:
+def _write_parts(upscaler: Upscaler | RayPool, found: Survey, writer: PartWriter, source: Path) -> Share:
     """Every frame that is not in a part yet."""
     pace = Pace(found.frames, writer.done)
-
-    def work(frame: Frame) -> Frame:
-        return Frame(upscaler(frame.picture), frame.pts)
 
     def sink(frame: Frame) -> None:
         writer.write(frame)
@@ -205,13 +203,28 @@ def _write_parts(upscaler: Upscaler, found: Survey, writer: PartWriter, source: 
         with av.open(source) as container:
             # Threads make of a damaged video now more frames, now fewer.
             container.streams.video[0].thread_type = "AUTO" if found.whole else "NONE"
-            share = overlapped(_decode(container, writer.encoding, writer.done), work, sink)
+            frames = _decode(container, writer.encoding, writer.done)
+            if isinstance(upscaler, Upscaler):
+                share = overlapped(frames, lambda frame: Frame(upscaler(frame.picture), frame.pts), sink)
+            else:
+                share = _on_workers(upscaler, frames, sink)
         writer.finish_part()
     except KeyboardInterrupt:
         raise pace.stopped(f" frames, of which {writer.kept} are kept") from None
     finally:
         writer.abandon()
     return share
+
+
+def _on_workers(pool: RayPool, frames: Iterator[Frame], sink: Callable[[Frame], None]) -> Share:
+    """Frames travel as pixels and come back in order; this process encodes them, so that the bytes are the same."""
+    began, busy, count = time.monotonic(), 0.0, 0
+    for done in pool.map("frame", ((None, (frame,)) for frame in frames), ordered=True):
+        if done.error:
+            raise ImageError(f"frame {count}: {done.error}")
+        sink(done.result)
+        busy, count = busy + done.seconds, count + 1
+    return pool.share(began, busy, count)
 
 
 def _encoding(found: Survey, source: Path, target: Path, options: VideoOptions, scale: int) -> Encoding:

@@ -4,6 +4,12 @@ const settings = await (await fetch("settings.json")).json();
 const worker = new Worker("worker.mjs", { type: "module" });
 let running = false;
 let ran = "";
+let receive = () => {};
+worker.onmessage = ({ data }) => {
+  if (data.ran) ran = data.ran;
+  if (data.ran && !running) say(`Ready: ${ran} will run the network.`);
+  if (running) receive(data);
+};
 
 element("about").textContent = `${settings.name}, ${settings.scale} times as large, ${settings.precision}.`;
 
@@ -45,17 +51,15 @@ async function upscale(file) {
   const began = performance.now();
   element("progress").hidden = false;
   element("progress").value = 0;
-  say("Loading the network ...");
-  worker.onmessage = async ({ data }) => {
+  say(ran ? "Upscaling ..." : "Loading the network ...");
+  receive = async (data) => {
     if (data.error) return stop(data.error);
-    if (data.ran) ran = data.ran;
-    if (data.tile) {
-      target.putImageData(data.tile, data.x, data.y);
-      element("progress").value = data.done / data.total;
-      const left = ((performance.now() - began) / data.done) * (data.total - data.done);
-      say(`${data.done} of ${data.total} tiles, about ${Math.ceil(left / 1000)} s left (${ran})`);
-    }
-    if (!data.tile || data.done < data.total) return;
+    if (!data.tile) return;
+    target.putImageData(data.tile, data.x, data.y);
+    element("progress").value = data.done / data.total;
+    const left = ((performance.now() - began) / data.done) * (data.total - data.done);
+    say(`${data.done} of ${data.total} tiles, about ${Math.ceil(left / 1000)} s left (${ran})`);
+    if (data.done < data.total) return;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
     const blob = await target.canvas.convertToBlob({ type: "image/png" });
     show(file, blob, `${width}x${height} became ${w}x${h} in ${seconds} s`);

@@ -4,7 +4,10 @@ import * as ort from "./ort.webgpu.bundle.min.mjs";
 ort.env.wasm.wasmPaths = { wasm: new URL("./ort-wasm-simd-threaded.asyncify.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
-let opened;
+
+// At once, so that the page works without a connection from then on.
+let opened = open();
+opened.then(({ ran }) => postMessage({ ran }), () => {});
 
 async function open() {
   const settings = await (await fetch("settings.json")).json();
@@ -57,9 +60,8 @@ async function run(session, pixels, rows, columns, channels) {
 
 async function upscale(pixels) {
   opened ??= open();
-  const { settings, session, ran } = await opened;
+  const { settings, session } = await opened;
   const { scale, margin, tile } = settings;
-  postMessage({ ran });
   const opaque = !pixels.data.some((value, index) => index % 4 === 3 && value !== 255);
   const places = cuts(pixels.height, tile, margin).flatMap((rows) =>
     cuts(pixels.width, tile, margin).map((columns) => ({ rows, columns })));
