@@ -102,6 +102,7 @@ def workers_of(pool: RayPool) -> list[int]:
 
 
 class TestOnTwoMachines:
+    @pytest.mark.long
     def test_a_folder(
         self, cluster: Cluster, network: Network, pictures: Path, alone: dict[str, bytes], tmp_path: Path
     ) -> None:
@@ -158,6 +159,7 @@ class TestOnThisMachine:
         assert ran.json["runner"] == "torch float32 CPU, 2 workers"
         assert tree(tmp_path / "out") == alone
 
+    @pytest.mark.long
     def test_a_task_that_kills_every_worker_is_listed(self, network: Network) -> None:
         with RayPool(Workers("", 1), network) as pool:
             (done,) = pool.map("frame", [("bad", (_Deadly(),))])
@@ -182,12 +184,14 @@ class TestOnThisMachine:
         _, alive = psutil.wait_procs([child for child in children if "Worker" in names[child]], timeout=30)
         assert not alive
 
+    @pytest.mark.long
     def test_a_network_that_cannot_be_opened(self, network: Network, tmp_path: Path) -> None:
         (tmp_path / "bad.pth").write_bytes(b"none")
         with pytest.raises(RunnerError, match="no PyTorch checkpoint"):
             RayPool(Workers("", 1), Network((tmp_path / "bad.pth",), Worker, network.open, "cpu"))
         assert not ray.is_initialized()
 
+    @pytest.mark.long
     def test_a_device_for_each(self, network: Network) -> None:
         with RayPool(Workers("", 0, ("cpu", "cpu")), network) as pool:
             frames = [Frame(Picture(np.full((4, 4, 3), level, np.uint8)), level) for level in range(9)]
