@@ -20,6 +20,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"cli": "what the commands share: options, config file, progress, tables, exit codes"},
     {"recipes": "the whole pipeline from one file; what did not change is not done again"},
     {"publishing": "a folder to publish: cards, pictures, hashes"},
+    {"readers": "programs that read our files, each tried"},
     {"html_report": "the page that `report` writes", "timing": "what `benchmark` measures"},
     {"artifacts": "the files: formats, pipeline, opening, inspection"},
     {"engines": "TensorRT and TensorRT-RTX", "neosr_run": "runs of neosr in processes of its own"},

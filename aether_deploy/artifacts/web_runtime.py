@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -16,7 +17,7 @@ import platformdirs
 from aether_deploy.errors import ExportError
 from aether_deploy.files import replacing, scratch
 
-__all__ = ["RUNTIME_FILES", "VERSION", "write_runtime"]
+__all__ = ["NODE_FILES", "RUNTIME_FILES", "VERSION", "write_runtime"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,12 @@ _PACKAGE = f"onnxruntime-web-{VERSION}.tgz"
 # The program, and its code for WebGPU and WebAssembly.
 RUNTIME_FILES = ("ort.webgpu.bundle.min.mjs", "ort-wasm-simd-threaded.asyncify.wasm")
 
+# The same without WebGPU.
+NODE_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 
-def write_runtime(folder: Path) -> None:
-    """Writes `RUNTIME_FILES` into a folder.
+
+def write_runtime(folder: Path, names: Sequence[str] = RUNTIME_FILES) -> None:
+    """Writes files of the package into a folder.
 
     Raises:
         ExportError: the package is not in the cache, and npm cannot fetch it; or it is not the right one.
@@ -42,7 +46,7 @@ def write_runtime(folder: Path) -> None:
     if found != _SHA512:
         raise ExportError(f"{package}: not onnxruntime-web {VERSION} as it was published (sha512); delete it")
     with tarfile.open(package) as archive:
-        for name in RUNTIME_FILES:
+        for name in names:
             source = archive.extractfile(f"package/dist/{name}")
             assert source is not None  # the hash says which package it is
             with source, (folder / name).open("wb") as target:

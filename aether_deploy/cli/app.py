@@ -30,6 +30,7 @@ COMMANDS = {
     "parity": "parity",
     "verify": "verify",
     "upscale": "upscale",
+    "conform": "conform",
     "benchmark": "benchmark",
     "report": "report",
     "release": "release",

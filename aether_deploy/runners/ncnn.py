@@ -79,9 +79,12 @@ class NcnnRunner(Runner):
 
     def _run_one(self, picture: Array) -> Array:
         """(C, H, W) -> (C, scale*H, scale*W)."""
-        values = np.ascontiguousarray(picture, np.float32)  # ncnn's matrix does not keep it alive
+        values = np.ascontiguousarray(picture, np.float32)
+        # A matrix over numpy's memory does not keep it alive, and its planes are not aligned: where height times width
+        # is no multiple of 4, Vulkan reads them wrong, and the whole picture is garbage. A clone's planes are.
+        given = self._ncnn.Mat(values).clone()
         with self._net.create_extractor() as extractor:
-            extractor.input(INPUT, self._ncnn.Mat(values))
+            extractor.input(INPUT, given)
             status, found = extractor.extract(OUTPUT)
             if status != 0:
                 raise RunnerError(f"ncnn failed on an input of {values.shape} (status {status})")
