@@ -92,7 +92,7 @@ class TestContenders:
 
     def test_a_process_each(self, prepared: list[Contender]) -> None:
         lr = photo_input((1, 3, 16, 16))
-        chosen = [prepared[0], next(c for c in prepared if c.kind == "onnx")]
+        chosen = [prepared[0], next(c for c in prepared if c.kind == "file")]
         timings = measure(chosen, lr, threads=1, rounds=3, warmup=1)
         assert [len(timing.seconds) for timing in timings] == [3, 3]
         assert timings[0].max_abs == 0
@@ -174,7 +174,7 @@ def test_a_gpu_that_is_not_there_is_one_line(checkpoint_file: Path, device: str)
     ran = subprocess.run(words, capture_output=True, text=True)
     assert ran.returncode == 1
     assert ran.stderr.splitlines() == [
-        "error: this PyTorch sees no CUDA device, available: cpu; choose --device cpu, or see to the driver"
+        "error: this PyTorch sees no CUDA device 0, available: cpu; choose --device cpu, or see to the driver"
     ]
 
 

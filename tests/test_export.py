@@ -239,7 +239,7 @@ class TestConfig:
 
 
 @pytest.mark.parametrize(
-    "words", [("--opset", "16"), ("--static", "1x3x8"), ("--format", "ncnn"), ("--precision", "int4")]
+    "words", [("--opset", "16"), ("--static", "1x3x8"), ("--format", "caffe"), ("--precision", "int4")]
 )
 def test_usage_errors(call: Callable[..., Ran], checkpoint_file: Path, words: tuple[str, ...]) -> None:
     assert call("export", checkpoint_file, *words).code == 2
@@ -261,10 +261,10 @@ def test_a_format_that_is_not_there_is_refused_before_anything_is_run(
     checkpoint = load_checkpoint(checkpoint_file)
     for name in ("Trained", "fuse_network"):
         monkeypatch.setattr(pipeline, name, lambda *_, **__: pytest.fail("something was run"))
-    for formats in (("ncnn",), ("onnx", "ncnn")):
-        with pytest.raises(ExportError, match="format 'ncnn'; expected onnx, tensorrt, tensorrt-rtx"):
+    for formats in (("caffe",), ("onnx", "caffe")):
+        with pytest.raises(ExportError, match="format 'caffe'; expected onnx, tensorrt, tensorrt-rtx"):
             pipeline.plan_export(checkpoint, ExportOptions(formats=formats))
-        with pytest.raises(ExportError, match="format 'ncnn'"):
+        with pytest.raises(ExportError, match="format 'caffe'"):
             pipeline.export_model(checkpoint, ExportOptions(formats=formats))
     assert list(checkpoint_file.parent.iterdir()) == [checkpoint_file]
 

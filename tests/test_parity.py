@@ -224,7 +224,7 @@ class TestDevice:
             assert "--device cuda: no NVIDIA driver here" in error_line(ran)
         ran = call("parity", checkpoint_file, files[0], "--device", "cuda")
         assert ran.code == 1
-        assert "no CUDA device, available: cpu" in error_line(ran)
+        assert "no CUDA device 0, available: cpu" in error_line(ran)
 
 
 def test_the_command_refuses_another_scale(tmp_path: Path, call: Callable[..., Ran], checkpoint_file: Path) -> None:

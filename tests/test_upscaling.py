@@ -206,7 +206,7 @@ class TestDevices:
             assert f"--device {device}: no NVIDIA driver here" in error_line(ran)
             assert not (tmp_path / "y.png").exists()
         ran = call("upscale", checkpoint_file, tmp_path / "x.png", "-o", tmp_path / "y.png", "--device", "cuda")
-        assert "sees no CUDA device" in error_line(ran)
+        assert "sees no CUDA device 0" in error_line(ran)
         ran = call("upscale", model, tmp_path / "x.png", "-o", tmp_path / "y.png", "--threads", "1")
         assert ran.code == 0
         assert "ONNX Runtime fp32 CPU" in ran.out

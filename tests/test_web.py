@@ -47,7 +47,11 @@ def address(folder: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    class Patient(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            return  # a page that was closed hangs up
+
+    server = Patient(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()

@@ -81,7 +81,7 @@ def export(source: Source, target: Target) -> Artifact:
 
 
 def _proved(path: Path, spec: NetworkSpec, variant: Variant, reference: Reference) -> ParityReport:
-    with NcnnRunner(path, precision=variant.precision, spec=spec) as runner:
+    with NcnnRunner(path, precision=variant.precision, spec=spec, exact=True) as runner:
         report = verify(reference, runner.run, variant.precision, what=path.name)
     report.require(path.name)
     return report
@@ -162,6 +162,7 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
         spec=spec_from_dict(known.network) if known else None,
         device=chosen if chosen.name == "vulkan" else None,
         threads=threads,
+        exact=faithful,
     )
 
 

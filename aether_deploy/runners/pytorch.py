@@ -134,4 +134,5 @@ def torch_device(device: str | None) -> str:
     if chosen.name == "auto":
         return "cpu"
     others = "".join(f", cuda:{index}" for index in range(seen))
-    raise RunnerError(f"this PyTorch sees no {chosen}, available: cpu{others}; choose one, or see to the driver")
+    seen_are = f"available: cpu{others}; choose --device cpu, or see to the driver"
+    raise RunnerError(f"this PyTorch sees no CUDA device {chosen.index}, {seen_are}")
