@@ -32,8 +32,8 @@ WORKS, DIFFERS, REFUSES, MISSING = "works", "differs", "refuses", "not here"
 # An odd size, so that no reader gets away with multiples of anything.
 _SIZE = (37, 53)
 _PATIENCE = 300
-# A twentieth of an 8-bit level, which no picture shows: how fp32 is computed is the reader's own affair, and Vulkan's in
-# software is 0.014 of a level from the processor's.
+# A twentieth of an 8-bit level, which no picture shows: how fp32 is computed is the reader's own affair, and Vulkan in
+# software is 0.014 of a level off the processor.
 _NOTHING = 0.05 / 255
 
 
