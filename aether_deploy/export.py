@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aether_deploy import cli
-from aether_deploy.artifacts.formats import EXPORTS
+from aether_deploy.artifacts.formats import EXPORTS, FORMATS
 from aether_deploy.cli import engine_options
 from aether_deploy.files import require_free
 from aether_deploy.graphs.opsets import OPSETS
@@ -202,13 +202,16 @@ def command(
     if dry_run:
         cli.same_command(ctx, without="--dry-run", as_json=as_json)
     else:
-        cli.next_command("python", "-m", "aether_deploy.upscale", targets[0].path, "PHOTO.png", as_json=as_json)
+        path = targets[0].path
+        other = [word.replace("{folder}", str(path.parent)) for word in FORMATS[targets[0].format].use]
+        cli.next_command(*(other or ["python", "-m", "aether_deploy.upscale", path, "PHOTO.png"]), as_json=as_json)
 
 
 def _require_free(planned: ExportPlan, *, overwrite: bool) -> None:
     """Raises AetherDeployError for a file that would be replaced, but the ONNX file that an engine is built from."""
     for target in planned.targets:
-        require_free(target.path, [planned.checkpoint.path], overwrite=overwrite)
+        for path in (target.path, *target.parts):
+            require_free(path, [planned.checkpoint.path], overwrite=overwrite)
         if target.onnx is not None:
             known = read_manifest(target.onnx.path)
             same = known is not None and known.source["sha256"] == planned.checkpoint.sha256

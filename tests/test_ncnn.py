@@ -130,6 +130,12 @@ class TestGate:
         assert "not the file that was proved" in error_line(call("upscale", copied, PHOTOS / "coffee.png"))
         assert call("verify", copied.parent).code == 1
 
+    def test_somebody_elses_weights_are_not_replaced(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
+        theirs = tmp_path / f"{STEM}_fp32.bin"
+        theirs.write_bytes(b"theirs")
+        assert "--overwrite" in error_line(call("export", SAMPLE, "-o", tmp_path, "--format", "ncnn"))
+        assert theirs.read_bytes() == b"theirs"
+
     def test_weights_that_are_gone(self, copied: Path, call: Callable[..., Ran]) -> None:
         copied.with_suffix(".bin").unlink()
         assert ".bin: cannot be read" in error_line(call("inspect", copied))

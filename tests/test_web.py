@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, call: Callable[..., Ran]) -
     output = tmp_path_factory.mktemp("web")
     ran = call("export", SAMPLE, "-o", output, "--format", "web")
     assert ran.code == 0, ran.err
+    assert "next: python -m http.server --directory" in ran.out
     return output / "2x_aether_sample_fp32_web"
 
 
@@ -173,6 +174,7 @@ class TestRefusals:
         monkeypatch.setattr(web_runtime, "_SHA512", "0" * 88)
         ran = call("export", SAMPLE, "-o", tmp_path, "--format", "web")
         assert (ran.code, "as it was published (sha512)" in error_line(ran)) == (1, True)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
     def test_no_npm_and_no_cache(
         self, tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch

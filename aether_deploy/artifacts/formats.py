@@ -37,6 +37,7 @@ class Format:
         module: in this folder, a `FormatModule`; imported only when needed, so that the table itself is cheap.
         parts: suffixes of the other files that belong to each: they are hashed with it.
         exported: whether `export` makes it.
+        use: the command to suggest after exporting, if it is not `upscale`; `{folder}` stands for the file's.
         next: the command to suggest after inspecting such a file, and what follows the file's name in it.
     """
 
@@ -47,6 +48,7 @@ class Format:
     module: str
     parts: tuple[str, ...] = ()
     exported: bool = True
+    use: tuple[str, ...] = ()
     next: tuple[str, ...] = ("upscale", "PHOTO.png")
 
     @property
@@ -179,7 +181,14 @@ FORMATS: dict[str, Format] = {
         Format("tensorrt-rtx", "engine", "TensorRT-RTX engine", (".engine",), "engine_file"),
         Format("triton", "onnx", "Triton model repository", (".onnx",), "triton_repository"),
         Format("triton-tensorrt", "engine", "Triton model repository", (".plan",), "triton_repository"),
-        Format("web", "onnx", "page for the browser", (".onnx",), "web_folder"),
+        Format(
+            "web",
+            "onnx",
+            "page for the browser",
+            (".onnx",),
+            "web_folder",
+            use=("python", "-m", "http.server", "--directory", "{folder}"),
+        ),
         Format("ncnn", "ncnn", "ncnn network", (".param",), "ncnn_file", parts=(".bin",)),
     )
 }

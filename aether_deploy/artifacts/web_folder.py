@@ -52,11 +52,11 @@ def export(source: Source, target: Target) -> Artifact:
     Raises:
         ExportError: onnxruntime-web cannot be had; see `write_runtime`.
     """
-    made = onnx_file.export(source, target)
     place = target.path.parent
-    logger.info("writing the page")
     with staging(place) as folder:
-        write_runtime(folder)
+        write_runtime(folder)  # first, since it may fail where nothing else does
+        made = onnx_file.export(source, target)
+        logger.info("writing the page")
         page = files("aether_deploy.artifacts") / "web_page"
         for name in _PAGE:
             (folder / name).write_text((page / name).read_text(encoding="utf-8"), encoding="utf-8")

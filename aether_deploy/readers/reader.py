@@ -66,7 +66,7 @@ READERS = tuple(
         ("vs-mlrt, OpenVINO", ("onnx",), "vapoursynth_plugins", "ov", "vapoursynth-mlrt-ov"),
         ("vs-mlrt, ncnn", ("onnx",), "vapoursynth_plugins", "ncnn", "vapoursynth-mlrt-ncnn"),
         ("chaiNNer, its rules", ("onnx",), "rules", "chainner"),
-        ("Triton, its configuration", ("onnx", "engine"), "rules", "triton", "tritonclient[grpc]"),
+        ("Triton, its configuration", ("onnx", "engine"), "rules", "triton", "tritonclient grpcio"),
         ("ncnn", ("ncnn",), "libraries", "ncnn", "ncnn"),
         ("ncnn, Vulkan", ("ncnn",), "libraries", "ncnn_vulkan", "ncnn"),
     )
