@@ -203,8 +203,9 @@ def command(
         cli.same_command(ctx, without="--dry-run", as_json=as_json)
     else:
         path = targets[0].path
-        other = [word.replace("{folder}", str(path.parent)) for word in FORMATS[targets[0].format].use]
-        cli.next_command(*(other or ["python", "-m", "aether_deploy.upscale", path, "PHOTO.png"]), as_json=as_json)
+        usual = ("python", "-m", "aether_deploy.upscale", str(path), "PHOTO.png")
+        words = FORMATS[targets[0].format].use or usual
+        cli.next_command(*(word.replace("{folder}", str(path.parent)) for word in words), as_json=as_json)
 
 
 def _require_free(planned: ExportPlan, *, overwrite: bool) -> None:
