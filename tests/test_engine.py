@@ -93,7 +93,7 @@ def request(
     )
 
 
-@pytest.mark.parametrize("name", first_of(NETWORKS, 2))
+@pytest.mark.parametrize("name", first_of(NETWORKS))
 def test_engines_for_gpus_that_are_not_here(name: str, onnx_file: OnnxFile, tmp_path: Path) -> None:
     """In one test, so that the network is traced once."""
     for capabilities, ffn in ((RTX, "linear"), ((SM75,), "conv1x1")):

@@ -28,6 +28,7 @@ from tests.helpers.commands import Ran, error_line
 from tests.helpers.engines import SMALL_PROFILE, fake_path
 from tests.helpers.manifests import PARITY, SOURCE
 from tests.helpers.networks import calm
+from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -173,7 +174,7 @@ def test_an_engine_is_not_run_where_it_was_not_asked_to(engine: Path, tmp_path: 
 class TestRuns:
     """Everything but the GPU and TensorRT's runtime is real: the process, the pipes, Polygraphy's runner."""
 
-    @pytest.mark.parametrize("device", [None, "auto", "cuda"])
+    @pytest.mark.parametrize("device", first_of(["cuda", None, "auto"]))
     def test_as_the_onnx_file_in_both_profiles(self, on_fake_gpu: Path, device: str | None) -> None:
         runner = open_runner(on_fake_gpu, device=device)
         assert isinstance(runner, EngineRunner)

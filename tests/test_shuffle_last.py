@@ -19,6 +19,7 @@ from aether_deploy.network.aether import read_spec
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 from tests.helpers.graphs import tiny_graph, with_fewer_copies, with_ffn
 from tests.helpers.networks import tiny
+from tests.helpers.variations import first_of
 
 SHAPES = ((1, 3, 1, 1), (2, 3, 13, 8), (1, 3, 32, 48))
 
@@ -36,7 +37,9 @@ def test_the_kernel_is_the_same_to_the_border(factor: int, size: tuple[int, int]
     assert moved.count_nonzero() == kernel.count_nonzero() * factor**2
 
 
-@pytest.mark.parametrize("options", [{"scale": scale} for scale in (1, 2, 3, 4, 8)] + [{"in_chans": 1}], ids=str)
+@pytest.mark.parametrize(
+    "options", first_of([{"scale": 3}, {"in_chans": 1}, *({"scale": scale} for scale in (1, 2, 4, 8))], 2), ids=str
+)
 def test_same_outputs(tmp_path: Path, options: dict[str, int]) -> None:
     network = tiny(fused_init=True, **options)
     given = export_onnx(network, read_spec(network.state_dict()))

@@ -114,7 +114,7 @@ def test_text_output_says_with_what_it_ran(trained: Path, fused: Path, photos: P
     assert sorted(path.name for path in (folder / "neosr").iterdir()) == ["aether_fused", "aether_unfused"]
 
 
-@pytest.mark.parametrize("wrapping", first_of(["ema and compile", "channels_last half", "bare safetensors"]))
+@pytest.mark.parametrize("wrapping", first_of(["ema and compile", "channels_last half", "bare safetensors"], 0))
 def test_whatever_neosr_or_a_trainer_wraps_weights_in(
     tmp_path: Path, fused: Path, photos: Path, call: Call, wrapping: str
 ) -> None:

@@ -33,7 +33,7 @@ class NcnnRunner(Runner):
             keeps values between layers in fp16 and computes in fp32, as the programs of this field do.
         spec: of the network; None if it is not known, and then it has 3 channels.
         device: `cpu`, or `vulkan` with its number.
-        threads: on the CPU; by default one per core.
+        threads: on the CPU; by default OMP_NUM_THREADS, or one per core.
         exact: on the CPU, without Winograd's algorithm, which is faster and errs more: by 1e-4 in a network of random
             weights that is within 6e-6 without it.
     Raises:
@@ -58,7 +58,7 @@ class NcnnRunner(Runner):
         self._ncnn = ncnn
         self._net: Any = ncnn.Net()
         options = self._net.opt
-        options.num_threads = threads or os.cpu_count() or 1
+        options.num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         options.use_vulkan_compute = vulkan
         options.use_winograd_convolution = not exact
         options.use_fp16_packed = options.use_fp16_storage = vulkan and precision == "fp16"
