@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.pipeline import export_model
@@ -17,9 +16,8 @@ from aether_deploy.cli.app import main
 from aether_deploy.html_report import page as pages
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.precisions.variant import variants
+from tests.helpers.browser import CHROMIUM, running_browser
 from tests.helpers.networks import calm, save
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,13 +44,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        # As root, Chromium's sandbox does not start.
-        running = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with running_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -12,16 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from aether_deploy.artifacts import web_runtime
 from aether_deploy.artifacts.opening import known_file, open_runner
 from aether_deploy.pictures.upscale_any import upscale
 from aether_deploy.samples import PHOTOS
+from tests.helpers.browser import CHROMIUM, running_browser
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import SAMPLE, calm, save
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,13 +60,8 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        # As root, Chromium's sandbox does not start.
-        running = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+    with running_browser() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
