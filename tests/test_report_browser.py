@@ -16,7 +16,7 @@ from aether_deploy.cli.app import main
 from aether_deploy.html_report import page as pages
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.precisions.variant import variants
-from tests.helpers.browser import CHROMIUM, running_browser
+from tests.helpers.browser import CHROMIUM, running_browser, silent_pages
 from tests.helpers.networks import calm, save
 
 pytestmark = [
@@ -51,29 +51,12 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def opened(browser: Browser, files: dict[str, Path]) -> Iterator[Callable[..., Page]]:
     """Opens a report; at the end nothing may have been said on the console, and nothing asked for."""
-    complaints: list[str] = []
-    open_pages: list[Page] = []
+    with silent_pages(browser, height=900) as open_page:
 
-    def open_page(name: str = "passed", width: int = 1280, scheme: str = "light") -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                complaints.append(request.url[:80])
-                if not request.url.startswith(("data:", files[name].as_uri()))
-                else None
-            ),
-        )
-        page.goto(files[name].as_uri())
-        open_pages.append(page)
-        return page
+        def opening(name: str = "passed", width: int = 1280, scheme: str = "light") -> Page:
+            return open_page(files[name].as_uri(), ("data:", files[name].as_uri()), width, scheme)
 
-    yield open_page
-    for page in open_pages:
-        page.close()
-    assert complaints == []
+        yield opening
 
 
 def at(page: Page) -> float:

@@ -18,7 +18,7 @@ from aether_deploy.artifacts import web_runtime
 from aether_deploy.artifacts.opening import known_file, open_runner
 from aether_deploy.pictures.upscale_any import upscale
 from aether_deploy.samples import PHOTOS
-from tests.helpers.browser import CHROMIUM, running_browser
+from tests.helpers.browser import CHROMIUM, running_browser, silent_pages
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.networks import SAMPLE, calm, save
 
@@ -67,27 +67,12 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     """Opens the page; at the end nothing may have been said on the console, and nothing asked for elsewhere."""
-    complaints: list[str] = []
-    pages: list[Page] = []
+    with silent_pages(browser, height=800) as open_page:
 
-    def open_page(width: int = 1280, scheme: str = "light") -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith((address, "blob:", "data:")) else complaints.append(request.url[:80])
-            ),
-        )
-        page.goto(address)
-        pages.append(page)
-        return page
+        def opening(width: int = 1280, scheme: str = "light") -> Page:
+            return open_page(address, (address, "blob:", "data:"), width, scheme)
 
-    yield open_page
-    for page in pages:
-        page.close()
-    assert complaints == []
+        yield opening
 
 
 def saved(page: Page, photo: Path, target: Path) -> str:

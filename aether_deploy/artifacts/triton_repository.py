@@ -55,21 +55,20 @@ def _config(name: str, manifest: Manifest, target: Target) -> str:
     variant = manifest.variant
     if target.engine is not None:
         profiles = target.engine.request.profiles
-        fixed = {profile.shapes for profile in profiles} if len(profiles) == 1 else set()
-        batches = {shape[0] for profile in profiles for shape in profile.shapes}
-        batch = batches.pop() if len(batches) == 1 else -1
-        static = next((shapes[0] for shapes in fixed if len(set(shapes)) == 1), None)
+        shapes = [shape for profile in profiles for shape in profile.shapes]
+        front = [shapes[0][0] if len({shape[0] for shape in shapes}) == 1 else -1]
+        static = shapes[0] if len(set(shapes)) == 1 else None
         lines = ['platform: "tensorrt_plan"', "max_batch_size: 0"]
         numbers = ", ".join(f'"{index}"' for index in range(len(profiles)))
         group = f"instance_group [ {{ kind: KIND_GPU count: 1 profile: [ {numbers} ] }} ]"
     else:
-        static, batch = variant.static, -1
+        static = variant.static
+        # With a batch size of its own, Triton puts the batch in front of the other sizes.
+        front = [static[0]] if static else []
         lines = ['backend: "onnxruntime"', f"max_batch_size: {0 if static else _BATCH}"]
         group = "instance_group [ { kind: KIND_AUTO count: 1 } ]"
     channels, scale = manifest.network["in_chans"], manifest.network["scale"]
     sizes = static[2:] if static else (-1, -1)
-    # With a batch size of its own, Triton puts the batch in front of these.
-    front = [] if target.engine is None and static is None else [static[0] if static else batch]
     for what, end, factor in (("input", INPUT, 1), ("output", OUTPUT, scale)):
         dims = [*front, channels, *(size if size < 0 else size * factor for size in sizes)]
         shown = ", ".join(map(str, dims))

@@ -7,7 +7,6 @@ tasks that it had, which run again elsewhere.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import time
@@ -198,8 +197,7 @@ class RayPool:
         """
         flow = _Flow(_Task(number, task, arguments) for number, (task, arguments) in enumerate(tasks))
         early: dict[int, Done[T]] = {}
-        following = itertools.count()
-        expected = next(following)
+        expected = 0
         while True:
             self._submit(method, flow, expected + _AHEAD * self.count if ordered else None)
             if not flow.running and not flow.waiting:
@@ -211,7 +209,7 @@ class RayPool:
                 early[number] = done
                 while expected in early:
                     yield early.pop(expected)
-                    expected = next(following)
+                    expected += 1
 
     def _submit(self, method: str, flow: _Flow, limit: int | None) -> None:
         """Gives every idle worker a task, but none from `limit` on, so that results do not pile up."""

@@ -16,6 +16,7 @@ from aether_deploy.artifacts.web_runtime import NODE_FILES, write_runtime
 from aether_deploy.errors import RunnerError
 from aether_deploy.files import scratch
 from aether_deploy.readers.reader import MissingError, RefusedError
+from aether_deploy.runners.ncnn import require_ncnn
 
 __all__ = ["ncnn", "ncnn_vulkan", "node", "onnxruntime", "openvino", "tensorrt_rtx"]
 
@@ -100,11 +101,13 @@ def ncnn_vulkan(path: Path, lr: Array) -> Array:
 
 def _in_ncnn(path: Path, lr: Array, device: str) -> Array:
     try:
-        with open_runner(path, device=device, trust=True) as runner:
-            return runner.run(lr)
+        module = require_ncnn()
     except RunnerError as error:
-        missing = "not installed" in str(error) or "Vulkan finds 0" in str(error)
-        raise (MissingError if missing else RefusedError)(str(error)) from error
+        raise MissingError(str(error)) from error
+    if device == "vulkan" and not module.get_gpu_count():
+        raise MissingError("Vulkan finds no device")
+    with open_runner(path, device=device, trust=True) as runner:
+        return runner.run(lr)
 
 
 def _called(run: Any, path: Path, lr: Array) -> Array:

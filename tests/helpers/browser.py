@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
-__all__ = ["CHROMIUM", "running_browser"]
+__all__ = ["CHROMIUM", "running_browser", "silent_pages"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -23,3 +23,30 @@ def running_browser() -> Iterator[Browser]:
         )
         yield running
         running.close()
+
+
+@contextlib.contextmanager
+def silent_pages(browser: Browser, *, height: int) -> Iterator[Callable[..., Page]]:
+    """Opens pages: (address, what it may ask for, width, scheme) -> page.
+
+    At the end nothing may have been said on a console, and nothing else asked for.
+    """
+    complaints: list[str] = []
+    pages: list[Page] = []
+
+    def open_page(address: str, allowed: tuple[str, ...], width: int, scheme: str) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(allowed) else complaints.append(request.url[:80]),
+        )
+        page.goto(address)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert complaints == []
