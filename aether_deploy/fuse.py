@@ -43,15 +43,17 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Fuse CHECKPOINT: both branches of each block become one convolution.
+    """Fuse CHECKPOINT: what together is one convolution becomes one.
 
-    The written file is reloaded and compared with the network as it was trained. It loads in neosr
-    with `fused_init = true`.
+    The written file is reloaded and compared with the network as it was trained. AetherNet's loads in neosr with
+    `fused_init = true`. Another network's is a .safetensors file that aether-deploy loads; for all other programs its
+    fused form is the ONNX file that `export` writes.
     """
     cli.require_readable(checkpoint, opt, images)
     with cli.progress("fuse"):
         from aether_deploy.artifacts.checkpoint_file import default_output, fuse_checkpoint
         from aether_deploy.network.checkpoint import load_checkpoint
+        from aether_deploy.network.families import family_of
 
         loaded = load_checkpoint(checkpoint, param_key=param_key, img_range=img_range, options=opt)
         output = output or default_output(loaded)
@@ -64,12 +66,14 @@ def command(
     out = cli.console(stderr=as_json)
     out.print(f"read    {loaded.path} ({loaded.param_key}, {loaded.dtype}): {loaded.spec.describe()}")
     if result.already_fused:
-        out.print(f"wrote   {result.output}: it is fused already, so this is an identical copy")
+        out.print(f"wrote   {result.output}: there is nothing to fuse in it, so this is an identical copy")
     elif result.report and result.exact:
         if verbose:
             cli.show_cases(result.report, out, title="fused, reloaded from disk, against the unfused network")
             out.print(f"exact   in float64 max abs error {result.exact.overall.max_abs:.1e}")
         out.print(f"wrote   {result.output} ({result.bytes / 1e6:.1f} MB) and its manifest")
+        if not family_of(loaded.spec).shown_by_weights:
+            out.print(f"note    no other program has a fused {loaded.spec.variant}: for those, export it to ONNX")
         cli.show_verdict(result.report, out)
     if as_json:
         cli.print_json(

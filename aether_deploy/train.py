@@ -59,7 +59,8 @@ def command(
     if as_json:
         cli.print_json({"experiment": str(trained.experiment), "checkpoint": str(trained.checkpoint)})
         return
-    cli.say(f"{trained.receipt.describe()}: {trained.receipt.forwards} forward passes")
+    passes = f": {trained.receipt.forwards} forward passes" if trained.receipt.forwards else ""
+    cli.say(f"{trained.receipt.describe()}{passes}")
     cli.say(f"newest checkpoint: {trained.checkpoint}")
     cli.next_command("python", "-m", "aether_deploy.fuse", trained.experiment)
 

@@ -30,6 +30,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"precisions": "how exact a file is, a row each, and the forms that a file can have"},
     {"graphs": "network -> ONNX, and one pass a file"},
     {"network": "definition, spec, checkpoint, fusion"},
+    {"fusions": "layers that together are one convolution, a rule a file"},
     {"samples": "the packaged checkpoint and photos"},
     {"files": "hashes, options files, nothing half-written"},
     {

@@ -118,13 +118,14 @@ def test_img_range_is_one_unless_it_is_said() -> None:
     assert spec_from_dict(values).img_range == 1.0
 
 
-def test_one_key_of_either_kind_is_recognised() -> None:
-    assert Aether().recognises({"conv_first.weight"})
+def test_one_key_of_a_block_is_recognised() -> None:
     assert Aether().recognises({"layers.0.0.norm.weight"})
-    assert not Aether().recognises({"head.weight", "body.layers.0"})
+    assert Aether().recognises({"layers.3.11.conv.lk_bias"})
+    # ESRGAN's and SwinIR's.
+    assert not Aether().recognises({"conv_first.weight", "layers.0.residual_group.blocks.0.norm1.weight"})
 
 
 def test_fused_it_is_the_spec_of_the_fused_network() -> None:
     assert read_spec(tiny().state_dict()).as_fused() == read_spec(tiny(fused_init=True).state_dict())
-    assert Aether().read(tiny().state_dict(), img_range=255.0).img_range == 255.0
-    assert Aether().read(tiny().state_dict()).img_range == 1.0
+    assert read_spec(tiny().state_dict(), img_range=255.0).img_range == 255.0
+    assert Aether().read(tiny().state_dict())[0].img_range == 1.0

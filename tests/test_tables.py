@@ -85,7 +85,7 @@ class TestFamilies:
         state_dict = tiny().state_dict()
         family = recognise(state_dict.keys())
         assert family is FAMILIES["aether"]
-        spec = family.read(state_dict)
+        spec, _ = family.read(state_dict)
         assert family_of(spec) is family
         assert spec_from_dict(spec.as_dict()) == spec
 
@@ -94,8 +94,12 @@ class TestFamilies:
         values = {key: value for key, value in spec.as_dict().items() if key != "family"}
         assert spec_from_dict(values) == spec
 
-    def test_another_network_is_refused_by_its_keys(self) -> None:
-        with pytest.raises(CheckpointError, match=r"no AetherNet: .*\(first: body\.0\.weight\)"):
+    def test_another_network_is_spandrels_and_without_it_refused_by_its_keys(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert recognise(["body.0.weight"]) is FAMILIES["spandrel"]
+        monkeypatch.setattr("aether_deploy.network.spandrel.is_installed", lambda name: False)
+        with pytest.raises(CheckpointError, match=r"no AetherNet: .*\(first: body\.0\.weight\).*\[spandrel\]"):
             recognise(["body.0.weight"])
         with pytest.raises(CheckpointError, match="family 'other'"):
             spec_from_dict({"family": "other"})

@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.artifacts.formats import Finding, Format, KnownFile
 from aether_deploy.errors import ReparameterizationError, RunnerError
 from aether_deploy.files import publish, staging
+from aether_deploy.network.families import family_of
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import Manifest
@@ -56,7 +57,8 @@ class FuseResult:
 
 def default_output(checkpoint: Checkpoint) -> Path:
     """`2x_Name_fused.pth` beside the input."""
-    suffix = checkpoint.path.suffix
+    # Weights that only their network's description makes readable need a file that has room for it.
+    suffix = checkpoint.path.suffix if family_of(checkpoint.spec).shown_by_weights else ".safetensors"
     return checkpoint.path.with_name(f"{checkpoint.spec.scale}x_{checkpoint.name}_fused{suffix}")
 
 
@@ -79,12 +81,17 @@ def fuse_checkpoint(
         ParityError: the file is not the network as it was trained; nothing is left behind.
         ReparameterizationError: the output would replace the input, or the branches are not one convolution.
     """
-    from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint
+    from aether_deploy.network.checkpoint import Checkpoint, load_checkpoint, network_metadata
     from aether_deploy.proof.exactness import require_exact
     from aether_deploy.proof.reference import Trained
 
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     target = Path(output) if output is not None else default_output(loaded)
+    shown = family_of(loaded.spec).shown_by_weights
+    if not shown and not loaded.spec.fused and target.suffix != ".safetensors":
+        raise ReparameterizationError(
+            f"{target}: fused, {loaded.spec.variant} is loaded by what the file says of it; give a .safetensors file"
+        )
     if loaded.spec.fused:
         _copy(loaded, target)
         return FuseResult(target, loaded, True, None, None)
@@ -96,7 +103,7 @@ def fuse_checkpoint(
     trained = trained or Trained(loaded, images)
     with staging(target.parent) as folder:
         path = folder / target.name
-        _save(loaded.spec.fuse(loaded.state_dict), path)
+        _save(loaded.spec.fuse(loaded.state_dict), path, {} if shown else network_metadata(loaded.spec.as_fused()))
         reloaded = load_checkpoint(path, img_range=loaded.spec.img_range)
         exact = require_exact(trained, reloaded.build(), target.name)
         report = _compared(reloaded, trained, target.name)
@@ -136,14 +143,14 @@ def prove(file: KnownFile, trained: Trained) -> Manifest:
     return dataclasses.replace(file.manifest, parity=_compared(fused, trained, file.path.name).as_dict())
 
 
-def _save(state_dict: dict[str, Tensor], path: Path) -> None:
-    """Writes weights as neosr does: below `params` in a .pth; bare in .safetensors, which has no nesting."""
+def _save(state_dict: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes weights as neosr does: below `params` in a .pth; bare in .safetensors, which has room for metadata."""
     # In memory first: given a path, torch writes its name into the file, and both libraries have errors of their own
     # for a full disk, and neither takes a name that is no UTF-8.
     if path.suffix == ".safetensors":
         from safetensors.torch import save
 
-        path.write_bytes(save(state_dict))
+        path.write_bytes(save(state_dict, dict(metadata or {}) or None))
         return
     import torch
 

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
@@ -15,6 +15,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from aether_deploy.arrays import Shape
 from aether_deploy.errors import ExportError
+from aether_deploy.graphs.export_process import exported_apart
 from aether_deploy.graphs.layer_names import name_layers
 from aether_deploy.graphs.opsets import DEFAULT_OPSET, OPSETS
 from aether_deploy.graphs.shapes import INPUT, OUTPUT, dynamic_shapes, static_shapes
@@ -23,12 +24,13 @@ from aether_deploy.network.families import family_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from aether_deploy.network.family import Family, NetworkSpec
+    from aether_deploy.network.family import Family, NetworkSpec, Sizes
 
 __all__ = [
     "export_onnx",
     "quiet_exporters",
     "save_onnx",
+    "traced",
 ]
 
 
@@ -60,7 +62,19 @@ def export_onnx(
     if static is not None and (static[1] != spec.in_chans or min(static) < 1):
         raise ExportError(f"static shape {'x'.join(map(str, static))}; expected Nx{spec.in_chans}xHxW, all at least 1")
     family = family_of(spec)
-    example = torch.zeros(static or (_EXAMPLE[0], spec.in_chans, *_EXAMPLE[1:]))
+    if family.operators is None:
+        model = exported_apart(network, spec, opset=opset, static=static)
+    else:
+        model = traced(network, spec, opset=opset, static=static)
+    _tidy(model, spec, static, metadata or {})
+    _check(model, opset, family)
+    return model
+
+
+def traced(network: nn.Module, spec: NetworkSpec, *, opset: int, static: Shape | None) -> ir.Model:
+    """What PyTorch's exporter gives; args and errors are those of `export_onnx`, and whatever the exporter raises."""
+    free = static is None and family_of(spec).operators is None
+    example = torch.zeros(static or (_EXAMPLE[0], spec.in_chans, *spec.sizes.fit(*_EXAMPLE[1:])))
     try:
         with torch.no_grad(), quiet_exporters():
             program = torch.onnx.export(
@@ -70,7 +84,7 @@ def export_onnx(
                 opset_version=opset,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=None if static or family.operators else _free(),
+                dynamic_shapes=_free(spec.sizes) if free else None,
                 verbose=False,
             )
     except Exception as error:
@@ -79,10 +93,7 @@ def export_onnx(
         raise
     if program is None:
         raise ExportError("torch.onnx.export gave no program")
-    model = program.model
-    _tidy(model, spec, static, metadata or {})
-    _check(model, opset, family)
-    return model
+    return program.model
 
 
 def _interruption(error: BaseException) -> BaseException | None:
@@ -93,14 +104,20 @@ def _interruption(error: BaseException) -> BaseException | None:
     return cause
 
 
-def _free() -> tuple[dict[int, torch.export.Dim], ...]:
+def _free(sizes: Sizes) -> tuple[dict[int, Any], ...]:
     """Batch, height and width as symbols for the export.
 
     Not needed for a family whose operators are known: none of them depends on a size, so the export of one size is the
     same graph, and takes 0.4 times as long.
     """
-    batch, height, width = (torch.export.Dim(name, min=1) for name in ("batch", "height", "width"))
-    return ({0: batch, 2: height, 3: width},)
+    least = max(1, sizes.minimum // sizes.multiple)
+    batch = torch.export.Dim("batch", min=1)
+    height, width = (torch.export.Dim(name, min=least) for name in ("height", "width"))
+    # A multiple of 1 is written as the symbol itself, which the exporter reads in another way than 1 * symbol.
+    sides = [height, height if sizes.square else width]
+    if sizes.multiple > 1:
+        sides = [sizes.multiple * side for side in sides]
+    return ({0: batch, 2: sides[0], 3: sides[1]},)
 
 
 def save_onnx(model: ir.Model, path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
 
 import onnx_ir as ir
 
@@ -17,7 +16,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.half_weights import round_weights
 from aether_deploy.graphs.only_rounded import require_only_rounded
-from aether_deploy.graphs.types import declared_type, largest_finite, tensor_types
+from aether_deploy.graphs.types import FLOATING, declared_type, largest_finite, slots_of, tensor_types
 from aether_deploy.network.family import Roles
 
 __all__ = ["HalfPrecision", "to_half"]
@@ -85,7 +84,8 @@ class HalfPrecision(ir.passes.FunctionalPass):
         ends = [*graph.inputs, *graph.outputs]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1 or model.functions:
             raise ir.passes.PreconditionError("a graph of one input and one output and no functions is expected")
-        for value in (*ends, *graph.initializers.values()):
+        weights = [value for value in graph.initializers.values() if value.dtype in FLOATING]
+        for value in (*ends, *weights):
             if value.dtype != ir.DataType.FLOAT:
                 raise ir.passes.PreconditionError(f"{value.name} is {value.dtype}; a graph in fp32 is expected")
         if any(node.op_type == "Cast" for node in graph.all_nodes()):
@@ -96,7 +96,12 @@ class HalfPrecision(ir.passes.FunctionalPass):
         model = model.clone()
         graph = model.graph
         roles = _roles(graph, self.roles)
-        types = {node: ir.DataType.FLOAT if role in self.kept else self.half for node, role in roles.items()}
+        numbers = tensor_types(graph)
+        types = {
+            node: ir.DataType.FLOAT if role in self.kept else self.half
+            for node, role in roles.items()
+            if any(value in numbers for value in node.outputs)  # the others compute sizes and places
+        }
         weights = round_weights(graph, types, self.half)
         graph.inputs[0].type = ir.TensorType(self.io)
         _insert_casts(graph, types)
@@ -124,35 +129,29 @@ def _roles(graph: ir.Graph, roles: Roles) -> dict[ir.Node, str]:
     found = {node: "norm" if node.op_type in roles.norm else "body" for node in graph}
     for node in itertools.takewhile(lambda node: node.op_type != roles.ends, graph):
         found[node] = "head"
-    for node in _tail(graph, roles):
+    last = max((number for number, node in enumerate(graph) if node.op_type == roles.ends), default=len(found))
+    for node in itertools.islice(graph, last, None):
         found[node] = "tail"
     return found
-
-
-def _tail(graph: ir.Graph, roles: Roles) -> Iterator[ir.Node]:
-    node = graph.outputs[0].producer()
-    while node is not None:
-        yield node
-        before = node.inputs[0]
-        if node.op_type == roles.ends or before is None:
-            return
-        node = before.producer()
 
 
 def _insert_casts(graph: ir.Graph, types: dict[ir.Node, ir.DataType]) -> None:
     """Gives every node its inputs in its own type, with at most one Cast per tensor and type."""
     known = {value: declared_type(value) for value in (*graph.inputs, *graph.initializers.values())}
+    known = {value: kind for value, kind in known.items() if kind in FLOATING}
     done: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
-    for node, kind in types.items():
+    for node, wanted in types.items():
+        slots = slots_of(node, graph)
         for index, value in enumerate(node.inputs):
-            if value is None or known[value] == kind:
+            kind = wanted if slots.free_input(index) else ir.DataType.FLOAT
+            if value is None or known.get(value, kind) == kind:
                 continue
             if (value, kind) not in done:
                 cast = _cast_node(value, kind, f"{value.name}_{kind.name.lower()}")
                 graph.insert_before(node, cast)
                 done[value, kind] = cast.outputs[0]
             node.replace_input_with(index, done[value, kind])
-        known[node.outputs[0]] = kind
+        known |= {value: wanted for index, value in enumerate(node.outputs) if slots.free_output(index)}
 
 
 def _cast_node(value: ir.Value, kind: ir.DataType, name: str) -> ir.Node:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from aether_deploy.errors import ExportError
+from aether_deploy.graphs.types import FLOATING, slots_of
 
 __all__ = ["WeightLoss", "round_weights"]
 
@@ -53,10 +54,12 @@ def round_weights(graph: ir.Graph, types: Mapping[ir.Node, ir.DataType], half: i
     rounded = overflow = underflow = 0
     largest, worst = 0.0, ""
     for value in graph.initializers.values():
-        if not any(types[use.node] == half for use in value.uses()):
-            continue
         tensor = value.const_value
         assert tensor is not None
+        if tensor.dtype not in FLOATING or not any(
+            types.get(use.node) == half and slots_of(use.node, graph).free_input(use.idx) for use in value.uses()
+        ):
+            continue
         before: NDArray[Any] = tensor.numpy()
         with np.errstate(over="ignore"):
             after = before.astype(half.numpy())

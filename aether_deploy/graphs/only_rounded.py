@@ -41,16 +41,18 @@ def require_only_rounded(
     old, new = list(before.graph), [node for node in after.graph if node.op_type != "Cast"]
     if len(old) != len(new):
         raise ExportError(f"the half-precision graph has {len(new)} operators, the fp32 one {len(old)}")
-    types = tensor_types(after.graph)
+    types, numbers = tensor_types(after.graph), tensor_types(before.graph)
     for node, made, island in zip(old, new, _islands(old, roles, kept), strict=True):
         if _described(node) != _described(made):
             raise ExportError(f"{made.op_type} {made.name} is not the fp32 graph's {node.op_type} {node.name}")
+        if node.outputs[0] not in numbers:
+            continue  # sizes and places, in integers
         wanted = ir.DataType.FLOAT if island else half
         if types[made.outputs[0]] != wanted:
             seen = types[made.outputs[0]].name
             raise ExportError(f"{made.op_type} {made.name} computes in {seen}, {wanted.name} was asked for")
     for node in after.graph:
-        source = node.inputs[0]
+        source = node.inputs[0] if node.inputs else None
         producer = None if source is None else source.producer()
         if node.op_type == "Cast" and producer is not None and producer.op_type == "Cast":
             raise ExportError(f"Cast {node.outputs[0].name} rounds what Cast {producer.outputs[0].name} gives")
@@ -68,7 +70,7 @@ def _require_rounded(name: str, before: ir.Value, after: ir.Value, half: ir.Data
         expected = torch.from_numpy(exact).to(_TORCH[half]).view(torch.int16).numpy().tobytes()
     else:
         expected = exact.tobytes()
-    if stored.dtype not in (half, ir.DataType.FLOAT) or stored.tobytes() != expected:
+    if stored.dtype not in (half, before.dtype) or stored.tobytes() != expected:
         raise ExportError(f"{name} is not the fp32 graph's value, rounded to {stored.dtype.name}")
 
 

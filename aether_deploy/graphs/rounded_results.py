@@ -23,7 +23,12 @@ from aether_deploy.graphs.types import HALF_TYPES, tensor_types
 __all__ = ["Rounded", "RoundedResults"]
 
 # These only move values, which are rounded already.
-_MOVES = frozenset({"Transpose", "DepthToSpace", "Reshape", "Identity"})
+_MOVES = frozenset(
+    [
+        *("Transpose", "DepthToSpace", "SpaceToDepth", "Reshape", "Identity", "Flatten", "Squeeze", "Unsqueeze"),
+        *("Slice", "Split", "Concat", "Gather", "Expand", "Tile", "Pad", "ScatterND", "Where"),
+    ]
+)
 
 # From this opset on, ReduceMean takes its axes as an input.
 _AXES_AS_INPUT = 18

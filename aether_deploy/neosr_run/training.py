@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
         resume: continue from the newest training state; only a checkout's train.py can.
     Raises:
         ConfigError: not training options, or `resume` or `accumulate` with the installed package.
-        NeosrError: the run ended early, or trained no AetherNet.
+        NeosrError: the run ended early, trained no AetherNet though it should have, or wrote no checkpoint.
     """
     stated = read_neosr_options(options)
     if "train" not in stated or "name" not in stated:
@@ -61,10 +62,16 @@ def train(options: Path, neosr: Neosr, *, root: Path | None = None, resume: bool
     # Beside the experiment's folder, not in it: neosr renames an existing folder of that name when it starts.
     log = experiments / f"{stated['name']}.log"
     logger.warning("neosr's output goes to %s", log)
+    began = time.time()
     receipt = run_neosr(neosr, "train", options, log, root=root, arguments=("--auto_resume",) if resume else ())
-    if not receipt.forwards:
+    ours = str(stated["network_g"].get("type")).startswith("aether")
+    if ours and not receipt.forwards:
         raise NeosrError(f"neosr's training run never ran an AetherNet; is it the type in [network_g] of {options}?")
-    return Trained(experiment, newest_checkpoint(experiment), receipt)
+    checkpoint = newest_checkpoint(experiment)
+    # The receipt counts AetherNet's passes alone; of another network a checkpoint of this run is the evidence.
+    if not ours and checkpoint.stat().st_mtime < began:
+        raise NeosrError(f"neosr's training run wrote no checkpoint; {checkpoint.name} is older; see {log}")
+    return Trained(experiment, checkpoint, receipt)
 
 
 def _require_photos(stated: dict[str, Any], root: Path, options: Path) -> None:

@@ -23,6 +23,9 @@ __all__ = ["Aether", "fuse_aether", "read_spec"]
 # Output channels of the convolution before each PixelShuffle -> its factor; only these show the scale.
 _FACTOR_OF_CHANNELS = {64 * 4: 2, 64 * 9: 3}
 
+# ESRGAN and SwinIR have `conv_first` and `layers` too.
+_OWN_KEY = re.compile(r"layers\.[0-9]+\.[0-9]+\.(conv|norm|ffn)\.")
+
 _QUANTIZATION = re.compile(r"^(quant|dequant)\.|\.activation_post_process\.|\.weight_fake_quant\.")
 
 
@@ -49,6 +52,8 @@ class Aether:
     )
     roles = Roles()
     passes: tuple[str, ...] = ("shuffle_last", "channels_last_sum", "fold_norms")
+    shown_by_weights = True
+    counts = False
 
     def recognises(self, keys: Collection[str]) -> bool:
         """Whether these keys are an AetherNet's, even an incomplete one.
@@ -57,11 +62,11 @@ class Aether:
             CheckpointError: they are its second generation's, or include leftovers of quantization-aware training.
         """
         _refuse_relatives(keys)
-        return any(key == "conv_first.weight" or key.startswith("layers.") for key in keys)
+        return any(_OWN_KEY.match(key) for key in keys)
 
-    def read(self, state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> AetherSpec:
+    def read(self, state_dict: Mapping[str, Tensor]) -> tuple[AetherSpec, Mapping[str, Tensor]]:
         """See `read_spec`."""
-        return read_spec(state_dict, img_range=img_range)
+        return read_spec(state_dict), state_dict
 
     def spec_from_dict(self, values: Mapping[str, Any]) -> AetherSpec:
         """See `AetherSpec.from_dict`."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.arrays import Shape
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.network.aether_limits import require_sensible
-from aether_deploy.network.family import Widths
+from aether_deploy.network.family import Sizes, Widths
 from aether_deploy.network.fusion import merge_branches
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class AetherSpec:
     def family(self) -> str:
         """The name of its row in `families.FAMILIES`."""
         return "aether"
+
+    @property
+    def sizes(self) -> Sizes:
+        """Any."""
+        return Sizes()
 
     @property
     def widths(self) -> Widths:

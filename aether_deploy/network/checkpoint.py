@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import safetensors
 from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.files import read_toml, sha256_of
 from aether_deploy.network.experiment import newest_checkpoint
-from aether_deploy.network.families import recognise
+from aether_deploy.network.families import recognise, spec_from_dict
 from aether_deploy.network.family import NetworkSpec
 from aether_deploy.network.guarded_reading import read_contents
 from aether_deploy.network.weights import canonical_names, finite_float32, require_dense, shown_keys
@@ -22,13 +24,15 @@ from aether_deploy.network.weights import canonical_names, finite_float32, requi
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Checkpoint", "load_checkpoint", "read_neosr_options"]
+__all__ = ["Checkpoint", "load_checkpoint", "network_metadata", "read_neosr_options"]
 
 logger = logging.getLogger(__name__)
 
 # Keys around the weights: neosr's own, in its order, then other trainers'; a bare state dict comes last.
 PARAM_KEYS = ("params-ema", "params_ema", "params", "params_g", "net_g", "state_dict")
 BARE = "(bare)"
+# In the metadata of a .safetensors file: the network, as `spec_from_dict` reads it.
+_STATED = "aether_deploy.network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,10 @@ def load_checkpoint(
         named = canonical_names(wrapped)
         # Before the weights are checked: another network is best refused by its name.
         family = recognise(named)
-        dense, dtype = require_dense(named, size)
-        spec = family.read(dense)
-        state_dict = finite_float32(dense)
+        dense, dtype = require_dense(named, size, counts=family.counts)
+        known = _stated_network(path)
+        spec, weights = family.read(dense) if known is None else (known, _of_network(dense, known))
+        state_dict = finite_float32(weights)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if options is not None:
@@ -109,6 +114,40 @@ def load_checkpoint(
             raise ConfigError(f"img_range is {img_range!r}; expected a number above 0, at most 1e30")
         spec = spec.with_img_range(float(img_range))
     return Checkpoint(path, sha256 or sha256_of(path), taken, dtype, spec, state_dict)
+
+
+def network_metadata(spec: NetworkSpec) -> dict[str, str]:
+    """What a .safetensors file says of a network that its weights do not show, so that it can be loaded again."""
+    return {_STATED: json.dumps(spec.as_dict(), sort_keys=True)}
+
+
+def _stated_network(path: Path) -> NetworkSpec | None:
+    """The network that a .safetensors file says it holds; raises CheckpointError if there is none such."""
+    if path.suffix != ".safetensors":
+        return None
+    with safetensors.safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(_STATED)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError("what it says of its network is no JSON; copy it again from its source") from error
+    if not isinstance(values, dict):
+        raise CheckpointError("what it says of its network is no description; copy it again from its source")
+    return spec_from_dict(values)
+
+
+def _of_network(dense: dict[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
+    """The same tensors; raises CheckpointError unless they are those of the network."""
+    have, want = (
+        {key: list(value.shape) for key, value in held.items()} for held in (dense, spec.build().state_dict())
+    )
+    for key in sorted(have.keys() | want.keys()):
+        if have.get(key) != want.get(key):
+            seen, expected = (shapes.get(key, "missing") for shapes in (have, want))
+            raise CheckpointError(f"{key} is {seen}, but {expected} in the network that the file names")
+    return dense
 
 
 def read_neosr_options(path: Path) -> dict[str, Any]:

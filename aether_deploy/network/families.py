@@ -8,10 +8,11 @@ from typing import Any
 from aether_deploy.errors import CheckpointError
 from aether_deploy.network.aether import Aether
 from aether_deploy.network.family import Family, NetworkSpec
+from aether_deploy.network.spandrel import Spandrel
 
 __all__ = ["FAMILIES", "family_of", "recognise", "spec_from_dict"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Aether(),)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (Aether(), Spandrel())}
 
 
 def family_of(spec: NetworkSpec) -> Family:

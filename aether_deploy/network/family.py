@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.arrays import Shape
 
-__all__ = ["Family", "NetworkSpec", "Roles", "Widths"]
+__all__ = ["Family", "NetworkSpec", "Roles", "Sizes", "Widths"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,37 @@ class Widths:
     hidden: int
     tail: int
     last_factor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The pictures that a network takes.
+
+    Attributes:
+        minimum: least height and width, in pixels.
+        multiple: what height and width must be multiples of.
+        square: whether height and width must be equal.
+    """
+
+    minimum: int = 1
+    multiple: int = 1
+    square: bool = False
+
+    @property
+    def any(self) -> bool:
+        """Whether every size is taken."""
+        return self == Sizes()
+
+    def fit(self, height: int, width: int) -> tuple[int, int]:
+        """The least size that is taken and has room for (height, width)."""
+        height, width = (-(-max(side, self.minimum) // self.multiple) * self.multiple for side in (height, width))
+        return (max(height, width),) * 2 if self.square else (height, width)
+
+    def describe(self) -> str:
+        """What is asked for, for people; "" for nothing."""
+        wants = [f"at least {self.minimum}"] if self.minimum > 1 else []
+        wants += [f"multiples of {self.multiple}"] if self.multiple > 1 else []
+        return ", ".join(wants + (["square"] if self.square else []))
 
 
 class NetworkSpec(Protocol):
@@ -56,6 +87,11 @@ class NetworkSpec(Protocol):
     def fused(self) -> bool: ...
     @property
     def img_range(self) -> float: ...
+
+    @property
+    def sizes(self) -> Sizes:
+        """The pictures that it takes."""
+        ...
 
     @property
     def receptive_field(self) -> int | None:
@@ -139,6 +175,8 @@ class Family(Protocol):
         operators: all operators that its ONNX graphs consist of; None if unknown.
         roles: of those operators.
         passes: names in `graphs.passes.PASSES` of the passes that make its fp32 files faster.
+        shown_by_weights: whether a fused state dict alone shows what network it is.
+        counts: whether its state dicts hold integers too, such as indices and numbers of batches.
     """
 
     name: str
@@ -146,6 +184,8 @@ class Family(Protocol):
     operators: frozenset[str] | None
     roles: Roles
     passes: tuple[str, ...]
+    shown_by_weights: bool
+    counts: bool
 
     def recognises(self, keys: Collection[str]) -> bool:
         """Whether a state dict with these keys is of this family, even an incomplete one.
@@ -155,8 +195,8 @@ class Family(Protocol):
         """
         ...
 
-    def read(self, state_dict: Mapping[str, Tensor], *, img_range: float = 1.0) -> NetworkSpec:
-        """The spec, read from keys and shapes.
+    def read(self, state_dict: Mapping[str, Tensor]) -> tuple[NetworkSpec, Mapping[str, Tensor]]:
+        """The spec, read from keys and shapes, and the tensors below the names that the network built from it has.
 
         Raises:
             CheckpointError: keys that are missing, surplus or of a wrong shape.

@@ -21,6 +21,9 @@ _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
 _TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
+# Of buffers: indices into windows, numbers of batches.
+_COUNTS = {torch.int64: "int64", torch.int32: "int32", torch.bool: "bool"}
+
 _LONGEST_NAME = 200
 
 
@@ -44,11 +47,12 @@ def canonical_names(wrapped: dict[Any, Any]) -> dict[str, Any]:
     return named
 
 
-def require_dense(named: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor], str]:
+def require_dense(named: Mapping[str, Any], size: int, *, counts: bool = False) -> tuple[dict[str, Tensor], str]:
     """Checks type, layout and extent of every tensor; copies and changes none.
 
     Args:
         named: from `canonical_names`.
+        counts: whether integers are allowed too.
         size: of the file in bytes, which together they cannot exceed: one value seen from many places is refused.
     Returns:
         (the tensors, their types: `float32`, or several with `+`).
@@ -61,7 +65,7 @@ def require_dense(named: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor
     for name, value in named.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{name} is a {type(value).__name__}, expected tensors only")
-        if value.dtype not in _TYPES:
+        if value.dtype not in _TYPES and not (counts and value.dtype in _COUNTS):
             raise CheckpointError(
                 f"{name} is {value.dtype}; expected floating-point weights, {', '.join(_TYPES.values())}"
             )
@@ -70,7 +74,8 @@ def require_dense(named: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor
             raise CheckpointError(f"{name} is not a dense tensor with data; save the state dict again")
         # Without the attributes, `numel` too, that a pickle can give a tensor.
         dense[name] = Tensor.detach(value)
-        types.add(_TYPES[value.dtype])
+        if value.dtype in _TYPES:
+            types.add(_TYPES[value.dtype])
         claimed += dense[name].numel() * dense[name].element_size()
         if claimed > size:
             raise CheckpointError(
@@ -81,14 +86,14 @@ def require_dense(named: Mapping[str, Any], size: int) -> tuple[dict[str, Tensor
 
 
 def finite_float32(dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous float32 tensors.
+    """Contiguous float32 tensors; integers stay what they are.
 
     Raises:
         CheckpointError: NaN or infinite values, before or after they became float32.
     """
     state_dict = {}
     for name, value in dense.items():
-        state_dict[name] = value.to(torch.float32).contiguous()
+        state_dict[name] = (value.to(torch.float32) if value.is_floating_point() else value).contiguous()
         unfit = int((~torch.isfinite(state_dict[name])).sum())
         if unfit:
             raise CheckpointError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aether_deploy.arrays import Array
 from aether_deploy.pictures.images import list_images, read_image
-from aether_deploy.pictures.sizes import fitted
+from aether_deploy.pictures.sizes import fitted, run_fitted
 from aether_deploy.samples import PHOTOS
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _edge_errors(runner: Runner, photo: Array, axis: int) -> NDArray[np.float64]
     outputs = []
     for part in both:
         part = part if axis == 3 else part.transpose(0, 1, 3, 2)
-        output = runner.run(np.ascontiguousarray(part.repeat(count, axis=0)))[:1]
+        output = run_fitted(runner, np.ascontiguousarray(part.repeat(count, axis=0)))[:1]
         outputs.append(output if axis == 3 else output.transpose(0, 1, 3, 2))
     scale = runner.scale
     difference = np.abs(outputs[0][..., offset * scale :] - outputs[1][..., : (along - offset) * scale])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image
 
 from aether_deploy.arrays import Array, quantize
 
-__all__ = ["bicubic", "centre", "fitted", "with_channels"]
+if TYPE_CHECKING:
+    from aether_deploy.runners.protocol import Runner
+
+__all__ = ["bicubic", "centre", "fitted", "run_fitted", "with_channels"]
 
 
 def bicubic(image: Array, width: int, height: int) -> Array:
@@ -29,6 +34,16 @@ def fitted(lr: Array, n: int, height: int, width: int) -> Array:
     rows, columns = max(0, height - lr.shape[2]), max(0, width - lr.shape[3])
     mirrored = np.pad(lr, ((0, 0), (0, 0), (0, rows), (0, columns)), mode="symmetric")
     return np.array(np.broadcast_to(mirrored[:, :, :height, :width], (n, lr.shape[1], height, width)))
+
+
+def run_fitted(runner: Runner, lr: Array) -> Array:
+    """`Runner.run` for any size: mirrored at the right and the bottom up to one that is taken, then cropped."""
+    height, width = lr.shape[2:]
+    size = (height, width) if runner.spec is None else runner.spec.sizes.fit(height, width)
+    if size == (height, width):
+        return runner.run(lr)
+    mirrored = np.pad(lr, ((0, 0), (0, 0), (0, size[0] - height), (0, size[1] - width)), mode="symmetric")
+    return runner.run(mirrored)[:, :, : height * runner.scale, : width * runner.scale]
 
 
 def with_channels(image: Array, channels: int) -> Array:

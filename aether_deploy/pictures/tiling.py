@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from aether_deploy.arrays import Array, Pixels, Shape, quantize
 from aether_deploy.errors import RunnerError
+from aether_deploy.pictures.sizes import run_fitted
 
 if TYPE_CHECKING:
     from aether_deploy.runners.protocol import Runner
@@ -205,7 +206,7 @@ def _run_row(runner: Runner, pixels: Pixels, grid: Grid, top: int) -> Iterator[t
         tiles = [_tile(pixels, top, columns.starts[index], rows.tile, columns.tile) for index in chosen]
         if runner.static is not None:
             tiles += [tiles[-1]] * (grid.batch - len(tiles))
-        output = runner.run(np.stack(tiles))
+        output = run_fitted(runner, np.stack(tiles))
         for index, sr in zip(chosen, output, strict=False):
             yield columns.starts[index], columns.weights(index, runner.scale), sr
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aether_deploy.arrays import Array, Shape
+from aether_deploy.network.family import Sizes
 from aether_deploy.pictures.sizes import fitted, with_channels
 
 __all__ = ["Case", "parity_cases"]
@@ -30,6 +31,7 @@ class Case:
 _NOISES = ((1, 48, 64), (2, 40, 24), (1, 37, 53), (1, 1, 1))
 # Shape of the patterns, and of the photo whose values go beyond [0, 1].
 _PATTERN = (1, 24, 32)
+_ANY = Sizes()
 
 # Arrays of all channels, rows and columns -> values. One-pixel stripes err most in half precision, coloured ones most
 # of all: up to 0.40 of a level, where the checkerboard has 0.34.
@@ -49,6 +51,7 @@ def parity_cases(
     in_chans: int = 3,
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
+    sizes: Sizes = _ANY,
 ) -> tuple[Case, ...]:
     """Photos, noise and patterns; batch 2, odd, non-square and 1x1; and a photo beyond [0, 1], as in videos.
 
@@ -58,8 +61,11 @@ def parity_cases(
         static: the only (N, C, H, W) that an artifact takes; every case then has this shape, photos being mirrored
             and cropped to it.
         shapes: further (N, H, W) of noise, such as those of an optimization profile.
+        sizes: what the network takes; cases of other sizes are enlarged to the next one that it does.
     """
-    noises, pattern = [*_NOISES, *shapes], _PATTERN
+    noises, pattern = [(n, *sizes.fit(*size)) for n, *size in (*_NOISES, *shapes)], (1, *sizes.fit(*_PATTERN[1:]))
+    if not sizes.any:
+        photos = [(name, fitted(lr, 1, *sizes.fit(*lr.shape[2:]))) for name, lr in photos]
     if static is not None:
         n, in_chans, height, width = static
         photos = [(name, fitted(lr, n, height, width)) for name, lr in photos]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aether_deploy.pictures.sizes import with_channels
+from aether_deploy.pictures.sizes import fitted, with_channels
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.photos import parity_photos
 from aether_deploy.proof.tolerances import TOLERANCES, Tolerance
@@ -74,7 +74,8 @@ def capture_reference(
         static, shapes: see `parity_cases`.
         tolerances: by what candidates will be judged.
     """
-    cases = parity_cases(parity_photos(images), in_chans=checkpoint.spec.in_chans, static=static, shapes=shapes)
+    spec = checkpoint.spec
+    cases = parity_cases(parity_photos(images), in_chans=spec.in_chans, static=static, shapes=shapes, sizes=spec.sizes)
     with TorchRunner.from_checkpoint(checkpoint, channels_last=True) as runner:
         return capture(runner.run, cases, tolerances)
 
@@ -84,9 +85,12 @@ def capture_exact(checkpoint: Checkpoint) -> Reference:
 
     A picture of 13 pixels a side uses every weight of a kernel of up to 25x25.
     """
-    channels = checkpoint.spec.in_chans
+    channels, sizes = checkpoint.spec.in_chans, checkpoint.spec.sizes
     (name, photo), *_ = parity_photos()
-    noise = np.random.default_rng(0).random((1, channels, 17, 13), dtype=np.float32)
-    cases = [Case(name, with_channels(photo[:, :, :16, :24], channels)), Case("noise", noise, drawn=True)]
+    noise = np.random.default_rng(0).random((1, channels, *sizes.fit(17, 13)), dtype=np.float32)
+    cases = [
+        Case(name, with_channels(fitted(photo, 1, *sizes.fit(16, 24)), channels)),
+        Case("noise", noise, drawn=True),
+    ]
     with TorchRunner.from_checkpoint(checkpoint, double=True) as runner:
         return capture(runner.run, cases)

@@ -84,6 +84,8 @@ class OnnxRunner(Runner):
             shape = self._read_ends(path)
             try:
                 self.spec = network_of(self.metadata)
+                if self.spec is not None and self.static is None:
+                    shape = (*shape[:2], *self.spec.sizes.fit(*shape[2:]))
                 self.scale = measured_scale(self.run, shape)
             except OutOfMemoryError as error:
                 raise RunnerError(f"{path}: needs too much memory for {shape}; export it again") from error
