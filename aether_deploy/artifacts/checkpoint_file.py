@@ -58,7 +58,8 @@ class FuseResult:
 def default_output(checkpoint: Checkpoint) -> Path:
     """`2x_Name_fused.pth` beside the input."""
     # Weights that only their network's description makes readable need a file that has room for it.
-    suffix = checkpoint.path.suffix if family_of(checkpoint.spec).shown_by_weights else ".safetensors"
+    shown = checkpoint.spec.fused or family_of(checkpoint.spec).shown_by_weights
+    suffix = checkpoint.path.suffix if shown else ".safetensors"
     return checkpoint.path.with_name(f"{checkpoint.spec.scale}x_{checkpoint.name}_fused{suffix}")
 
 

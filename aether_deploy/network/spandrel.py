@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -92,7 +93,7 @@ class Spandrel:
         spec = SpandrelSpec(
             architecture=name,
             network=type(found.model).__name__,
-            options=json.loads(json.dumps(getattr(found.model, "hyperparameters", {}))),
+            options=_options(getattr(found.model, "hyperparameters", {})),
             scale=found.scale,
             in_chans=found.input_channels,
             fused=not merged,
@@ -110,6 +111,15 @@ class Spandrel:
     def spec_from_dict(self, values: Mapping[str, Any]) -> SpandrelSpec:
         """See `SpandrelSpec.from_dict`."""
         return SpandrelSpec.from_dict(values)
+
+
+def _options(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of them; the classes and functions that are left out are always spandrel's defaults."""
+    kept = {}
+    for name, value in hyperparameters.items():
+        with contextlib.suppress(TypeError):
+            kept[name] = json.loads(json.dumps(value))
+    return kept
 
 
 def _exact(value: Tensor) -> Tensor:

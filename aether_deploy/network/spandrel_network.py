@@ -13,7 +13,7 @@ from aether_deploy.errors import CheckpointError
 from aether_deploy.extras import install_extra, is_installed
 from aether_deploy.text import in_one_line
 
-__all__ = ["OneImage", "build_network", "called"]
+__all__ = ["OneImage", "build_network", "called", "network_class"]
 
 
 class OneImage(nn.Module):
@@ -47,7 +47,7 @@ def build_network(architecture: str, network: str, options: Mapping[str, Any]) -
     if not is_installed("spandrel"):
         raise CheckpointError(f"this network is spandrel's: {install_extra('spandrel')}")
     try:
-        return called(_class(architecture, network)(**options).eval(), architecture)
+        return called(network_class(architecture, network)(**options).eval(), architecture)
     # Of any type: the options are a stranger's.
     except Exception as error:
         raise CheckpointError(
@@ -56,7 +56,7 @@ def build_network(architecture: str, network: str, options: Mapping[str, Any]) -
         ) from error
 
 
-def _class(architecture: str, network: str) -> Any:
+def network_class(architecture: str, network: str) -> Any:
     """The class, wherever spandrel keeps it below `spandrel.architectures.<architecture>`."""
     package = f"spandrel.architectures.{architecture}"
     importlib.import_module(package)

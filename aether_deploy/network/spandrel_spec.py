@@ -203,7 +203,8 @@ class SpandrelSpec:
         """One line for people."""
         sizes = f", sizes {self.sizes.describe()}" if not self.sizes.any else ""
         form = "fused" if self.fused else "unfused"
-        return f"{self.network} x{self.scale}, {form}, {self.cost.parameters:,} parameters{sizes}"
+        name = self.network if self.network == self.architecture else f"{self.architecture} ({self.network})"
+        return f"{name} x{self.scale}, {form}, {self.cost.parameters:,} parameters{sizes}"
 
 
 _NESTED = ("sizes", "cost", "fused_cost")

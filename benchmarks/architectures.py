@@ -1,0 +1,189 @@
+"""What of each of spandrel's architectures goes through: `python -m benchmarks.architectures > docs/architectures.md`.
+
+A small network of each, with random weights, is written as a checkpoint, read as a user's is, and exported in fp32 with
+dynamic shapes, where that is refused with a fixed size, and in fp16; each file is proved as always. Each architecture
+is a process of its own. About a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+
+# Architecture -> (class, options of a small network); spandrel's own defaults are for published sizes.
+_WINDOWS: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Compact": ("SRVGGNetCompact", {"num_feat": 16, "num_conv": 4, "upscale": 2}),
+    "SwiftSRGAN": ("Generator", {"num_channels": 16, "num_blocks": 2, "upscale_factor": 2}),
+    "HAT": ("HAT", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "GRL": (
+        "GRL",
+        {
+            "embed_dim": 24,
+            "depths": [2],
+            "num_heads_window": [2],
+            "num_heads_stripe": [2],
+            "upscale": 2,
+            "upsampler": "pixelshuffle",
+        },
+    ),
+    "Swin2SR": ("Swin2SR", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "SwinIR": ("SwinIR", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "GFPGAN": ("GFPGANv1Clean", {}),
+    "RestoreFormer": ("RestoreFormer", {"ch": 32}),
+    "LaMa": ("LaMa", {}),
+    "OmniSR": ("OmniSR", {"num_feat": 16, "up_scale": 2}),
+    "SCUNet": ("SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 32}),
+    "FBCNN": ("FBCNN", {"nc": [16, 32, 64, 128], "nb": 1}),
+    "Uformer": ("Uformer", {"img_size": 128, "embed_dim": 16, "depths": [1] * 9, "modulator": True}),
+    "RGT": ("RGT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
+    "DAT": ("DAT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
+    "CRAFT": ("CRAFT", {"embed_dim": 24, "depths": [1], "num_heads": [2], "upscale": 2}),
+    "KBNet": ("KBNet_s", {"width": 16, "middle_blk_num": 1, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]}),
+    "DITN": ("DITN_Real", {"dim": 24, "ITL_blocks": 1, "SAL_blocks": 1, "upscale": 2}),
+    "MMRealSR": ("MMRRDBNet_test", {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 16, "num_block": 1, "num_grow_ch": 8}),
+    "SPAN": ("SPAN", {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 16, "upscale": 2, "norm": False}),
+    "RealCUGAN": ("UpCunet2x", {}),
+    "SAFMN": ("SAFMN", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
+    "SAFMNBCIE": ("SAFMN_BCIE", {"dim": 16, "n_blocks": 2, "num_layers": 2, "upscaling_factor": 2}),
+    "DCTLSA": ("DCTLSA", {"nf": 20, "num_modules": 2, "upscale": 2}),
+    "FFTformer": ("FFTformer", {"dim": 16, "num_blocks": [1, 1, 1], "num_refinement_blocks": 1}),
+    "NAFNet": ("NAFNet", {"width": 16, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]}),
+    "ATD": ("ATD", {**_WINDOWS, "category_size": 64, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "MixDehazeNet": ("MixDehazeNet", {"embed_dims": [8, 16, 32, 16, 8]}),
+    "DRUNet": ("DRUNet", {"in_nc": 4, "out_nc": 3, "nc": [16, 32, 64, 128], "nb": 1}),
+    "DnCNN": ("DnCNN", {"in_nc": 3, "out_nc": 3, "nc": 16, "nb": 6}),
+    "IPT": ("IPT", {"n_feats": 16, "num_layers": 1, "num_heads": 4, "scale": [2]}),
+    "DRCT": ("DRCT", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "ESRGAN": ("RRDBNet", {"num_filters": 16, "num_blocks": 2, "scale": 4}),
+    "PLKSR": ("RealPLKSR", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
+    "RetinexFormer": ("RetinexFormer", {"n_feat": 16, "stage": 1}),
+    "HVICIDNet": ("CIDNet", {"channels": [12, 12, 24, 48]}),
+    "SeemoRe": ("SeemoRe", {"scale": 2, "num_experts": 3, "num_layers": 2, "embedding_dim": 16}),
+    "MoSR": ("MoSR", {"upscale": 2, "n_block": 2, "dim": 16}),
+    "MoESR": ("MoESR", {"scale": 2, "dim": 16, "n_blocks": 2, "n_block": 1, "upsample_dim": 16}),
+    "RCAN": ("RCAN", {"scale": 2, "n_resgroups": 1, "n_resblocks": 2, "n_feats": 16, "reduction": 4}),
+    "FDAT": (
+        "FDAT",
+        {"scale": 2, "embed_dim": 24, "num_groups": 1, "depth_per_group": 2, "num_heads": 2, "mid_dim": 16},
+    ),
+    "AuraSR": ("UnetUpsampler", {}),
+}
+_SECONDS = 240
+_YES = "yes"
+
+
+def save_network(architecture: str, path: Path) -> None:
+    """Writes the small network of an architecture, with random weights, as a checkpoint."""
+    import torch
+
+    from aether_deploy.network.spandrel_network import network_class
+
+    torch.manual_seed(0)
+    name, options = NETWORKS[architecture]
+    network = network_class(architecture, name)(**options)
+    torch.save({"params": network.state_dict()}, path)
+
+
+def tried(architecture: str) -> dict[str, str]:
+    """What goes through of one architecture: {form: `yes`, or why not}."""
+    from aether_deploy.artifacts.model import ExportOptions
+    from aether_deploy.artifacts.pipeline import export_model
+    from aether_deploy.errors import AetherDeployError
+    from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.precisions.variant import variants
+
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{architecture}.pth"
+        try:
+            save_network(architecture, path)
+            checkpoint = load_checkpoint(path)
+        # Whatever its constructor raises is the finding.
+        except Exception as error:  # noqa: BLE001
+            return {"read": _reason(error)}
+        found["read"] = checkpoint.spec.describe()
+        side = checkpoint.spec.sizes.fit(64, 64)[0]
+        static = (1, checkpoint.spec.in_chans, side, side)
+        for form, precision, shape in (("fp32", "fp32", None), ("fixed", "fp32", static), ("fp16", "fp16", None)):
+            if form == "fixed" and found["fp32"] == _YES:
+                continue
+            if form == "fp16" and found["fp32"] != _YES:
+                shape = static
+                if found["fixed"] != _YES:
+                    continue
+            try:
+                options = ExportOptions(variants=variants((precision,), static=shape), output=folder)
+                export_model(checkpoint, options)
+                found[form] = _YES
+            except AetherDeployError as error:
+                found[form] = _reason(error)
+    return found
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
+
+
+def _apart(architecture: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "benchmarks.architectures", "--only", architecture]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"read": f"nothing after {_SECONDS} s"}
+    if ended.returncode:
+        return {"read": f"ended with {ended.returncode}: {(ended.stderr.strip().splitlines() or ['?'])[-1]}"}
+    values: dict[str, str] = json.loads(ended.stdout.splitlines()[-1])
+    return values
+
+
+def _row(architecture: str, found: dict[str, str]) -> str:
+    def cell(form: str) -> str:
+        text = found.get(form, "")
+        return text if text in ("", _YES) else "no"
+
+    reasons = dict.fromkeys(text for form, text in found.items() if form != "read" and text != _YES)
+    if len(found) == 1:
+        reasons = {found["read"]: None}
+    why = "; ".join(reason.replace("|", "/")[:200] for reason in reasons)
+    return f"| {architecture} | {cell('fp32')} | {cell('fixed')} | {cell('fp16')} | {why} |"
+
+
+@click.command()
+@click.option("--only", help="One architecture; what was found is printed as JSON.")
+@click.option("--workers", default=2, show_default=True, help="Processes at a time.")
+def main(only: str | None, workers: int) -> None:
+    """Try every architecture that spandrel knows, and print a page of Markdown."""
+    if only:
+        print(json.dumps(tried(only)))
+        return
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        results = {}
+        for name, found in zip(NETWORKS, pool.map(_apart, NETWORKS), strict=True):
+            results[name] = found
+            print(_row(name, found), file=sys.stderr)
+    through = sum(found.get("fp32") == _YES for found in results.values())
+    torch = version("torch").split("+")[0]
+    print(
+        "# Networks other than AetherNet\n\n"
+        f"Each architecture of spandrel {version('spandrel')}, as a small network with random weights, through `export` on "
+        f"a CPU with torch {torch}:\n{through} of {len(results)} give a proved fp32 ONNX file of dynamic shapes. A fixed "
+        "size (`--static`) was tried where that was refused,\nand fp16 in the form that fp32 had. Random weights are the "
+        "harder case: a trained network's values are tamer.\nMade by `python -m benchmarks.architectures`.\n\n"
+        "| architecture | fp32, dynamic shapes | fp32, fixed size | fp16 | what was said |\n|---|---|---|---|---|"
+    )
+    for name, found in results.items():
+        print(_row(name, found))
+
+
+if __name__ == "__main__":
+    main()
