@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ _WINDOWS: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "Compact": ("SRVGGNetCompact", {"num_feat": 16, "num_conv": 4, "upscale": 2}),
     "SwiftSRGAN": ("Generator", {"num_channels": 16, "num_blocks": 2, "upscale_factor": 2}),
-    "HAT": ("HAT", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
+    "HAT": ("HAT", {**_WINDOWS, "squeeze_factor": 6, "upscale": 2, "upsampler": "pixelshuffle"}),
     "GRL": (
         "GRL",
         {
@@ -42,7 +43,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "LaMa": ("LaMa", {}),
     "OmniSR": ("OmniSR", {"num_feat": 16, "up_scale": 2}),
     "SCUNet": ("SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 32}),
-    "FBCNN": ("FBCNN", {"nc": [16, 32, 64, 128], "nb": 1}),
+    "FBCNN": ("FBCNN", {"nc": [16, 16, 16, 512], "nb": 4}),
     "Uformer": ("Uformer", {"img_size": 128, "embed_dim": 16, "depths": [1] * 9, "modulator": True}),
     "RGT": ("RGT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
     "DAT": ("DAT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
@@ -77,7 +78,17 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "AuraSR": ("UnetUpsampler", {}),
 }
-_SECONDS = 240
+_SECONDS = 180
+_PAGE = """# Networks other than AetherNet
+
+Each architecture that spandrel knows, as a small network with random weights, through `export` on a CPU, with
+{versions}: {through} of {all} give a proved fp32 ONNX file of dynamic shapes. A fixed size (`--static`) was tried
+where that was refused, and fp16 in the form that fp32 had. Random weights are the harder case: a trained network's
+values are tamer. What to do with these files is in [networks](networks.md).
+Made by `python -m benchmarks.architectures`.
+
+| architecture | fp32, dynamic shapes | fp32, fixed size | fp16 | what was said |
+|---|---|---|---|---|"""
 _YES = "yes"
 
 
@@ -130,8 +141,8 @@ def tried(architecture: str) -> dict[str, str]:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^/\S+/\w+\.pth: ", "", line)
 
 
 def _apart(architecture: str) -> dict[str, str]:
@@ -172,15 +183,8 @@ def main(only: str | None, workers: int) -> None:
             results[name] = found
             print(_row(name, found), file=sys.stderr)
     through = sum(found.get("fp32") == _YES for found in results.values())
-    torch = version("torch").split("+")[0]
-    print(
-        "# Networks other than AetherNet\n\n"
-        f"Each architecture of spandrel {version('spandrel')}, as a small network with random weights, through `export` on "
-        f"a CPU with torch {torch}:\n{through} of {len(results)} give a proved fp32 ONNX file of dynamic shapes. A fixed "
-        "size (`--static`) was tried where that was refused,\nand fp16 in the form that fp32 had. Random weights are the "
-        "harder case: a trained network's values are tamer.\nMade by `python -m benchmarks.architectures`.\n\n"
-        "| architecture | fp32, dynamic shapes | fp32, fixed size | fp16 | what was said |\n|---|---|---|---|---|"
-    )
+    versions = f"spandrel {version('spandrel')} and torch {version('torch').split('+')[0]}"
+    print(_PAGE.format(versions=versions, through=through, all=len(results)))
     for name, found in results.items():
         print(_row(name, found))
 

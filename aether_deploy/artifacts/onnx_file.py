@@ -18,10 +18,11 @@ from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Targe
 from aether_deploy.artifacts.onnx_proof import prove_again, write_proved
 from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.gpus import read_driver
-from aether_deploy.errors import RunnerError
+from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.files import publish, sha256_of, staging
 from aether_deploy.graphs.shapes import dynamic_shapes, static_shapes
+from aether_deploy.network.families import family_of
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
@@ -82,7 +83,14 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     graph = fp32_model(source.network, spec, variant)
     graph.metadata_props.update(_metadata(source, variant))
     path = folder / name
-    proof = write_proved(graph, spec, variant, source.reference, path, source.options)
+    try:
+        proof = write_proved(graph, spec, variant, source.reference, path, source.options)
+    except RunnerError as error:
+        if family_of(spec).operators is not None or variant.static is not None:
+            raise
+        raise ExportError(
+            f"{name}: PyTorch's exporter fixed a size in it ({error}); try --static 1x3x256x256"
+        ) from error
     written = Manifest(
         artifact=manifest.describe_artifact(path, "onnx"),
         source=manifest.describe_source(source.checkpoint),

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from aether_deploy.arrays import Shape
 from aether_deploy.errors import AetherDeployError, ExportError
 from aether_deploy.files import scratch
-from aether_deploy.text import printable
+from aether_deploy.text import in_one_line, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,6 +80,9 @@ if __name__ == "__main__":
         _main(Path(sys.argv[1]))
     except AetherDeployError as error:
         sys.exit(str(error))
-    # Of any type: the exporter's own, whose last lines say least.
+    # Of any type: the exporter's own, of which the cause says most.
     except Exception as error:  # noqa: BLE001
-        sys.exit(next((line for line in str(error).splitlines() if line.strip()), type(error).__name__))
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        sys.exit(f"{type(cause).__name__}: {in_one_line(cause)}")

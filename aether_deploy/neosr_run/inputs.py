@@ -8,6 +8,7 @@ import torch
 
 from aether_deploy.errors import CheckpointError, ImageError
 from aether_deploy.network.checkpoint import BARE, Checkpoint, load_checkpoint
+from aether_deploy.network.families import family_of
 from aether_deploy.pictures.images import SUFFIXES, list_images
 
 __all__ = ["check_images", "check_pair", "readable_by_neosr"]
@@ -22,6 +23,11 @@ def check_pair(trained: Checkpoint, deployed: Checkpoint) -> None:
     Raises:
         CheckpointError: they are not.
     """
+    if not family_of(trained.spec).shown_by_weights:
+        raise CheckpointError(
+            f"{trained.path}: neosr has no fused form of {trained.spec.variant}, so there is nothing for it to run; "
+            "compare both with the parity command"
+        )
     for checkpoint, fused, option in ((deployed, True, "FUSED"), (trained, False, "--against")):
         if checkpoint.spec.fused != fused:
             have, want = ("fused", "unfused") if checkpoint.spec.fused else ("unfused", "fused")

@@ -64,6 +64,11 @@ class AetherSpec:
         return "aether"
 
     @property
+    def architecture(self) -> str:
+        """The name that catalogues of models give to its kind."""
+        return "aether"
+
+    @property
     def sizes(self) -> Sizes:
         """Any."""
         return Sizes()

@@ -68,6 +68,7 @@ class NetworkSpec(Protocol):
 
     Attributes:
         family: the name of its row in `FAMILIES`.
+        architecture: the name that catalogues of models give to its kind.
         variant: the name that its makers gave to these sizes.
         scale: output pixels for each input pixel along one side.
         in_chans: channels of the image.
@@ -77,6 +78,8 @@ class NetworkSpec(Protocol):
 
     @property
     def family(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
     @property
     def variant(self) -> str: ...
     @property

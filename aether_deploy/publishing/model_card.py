@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aether_deploy.network.families import family_of
 from aether_deploy.network.family import NetworkSpec
 from aether_deploy.proof.manifest import Manifest
 from aether_deploy.proof.words import in_levels
@@ -93,7 +94,7 @@ def render_card(
         half=_first(onnx, lambda variant: variant.row.half and variant.io == "fp32"),
         half_ends=_first(onnx, lambda variant: variant.io != "fp32"),
         fused=_first([file for file in files if file.artifact["kind"] == "checkpoint"], lambda variant: True),
-        neosr_options=_options(spec),
+        neosr_options=_options(spec) if family_of(spec).shown_by_weights else "",
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 

@@ -101,7 +101,7 @@ def entry_of(
         tags=list(details.tags),
         description=description.strip(),
         date=details.date.isoformat(),
-        architecture=spec.family,
+        architecture=spec.architecture.lower(),
         scale=spec.scale,
         input_channels=spec.in_chans,
         output_channels=spec.in_chans,

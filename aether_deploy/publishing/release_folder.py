@@ -22,6 +22,7 @@ from aether_deploy.files import staging
 from aether_deploy.html_report.facts import Request
 from aether_deploy.html_report.page import write_report
 from aether_deploy.network.checkpoint import Checkpoint
+from aether_deploy.network.families import family_of
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.manifest import Manifest, read_manifest
@@ -132,7 +133,8 @@ def release_checkpoint(
 
         planned, more = plans(exports or release_exports()), plans(optional)
         trained = Trained(checkpoint, images)
-        for suffix in (".pth", ".safetensors"):
+        shown = family_of(checkpoint.spec).shown_by_weights
+        for suffix in (".pth", ".safetensors") if shown else (".safetensors",):
             fuse_checkpoint(checkpoint, staged / f"{checkpoint.spec.scale}x_{name}_fused{suffix}", trained=trained)
         for plan in planned:
             export_model(plan, trained=trained)

@@ -62,7 +62,8 @@ class TorchRunner(Runner):
         self._layout: dict[str, Any] = {}
         if double or device != "cpu" or channels_last:
             network = copy.deepcopy(network).to(device)
-        if channels_last:
+        # The layout is one of four dimensions; a network with weights of five stays as it is.
+        if channels_last and all(value.dim() != 5 for value in network.parameters()):
             self._layout["memory_format"] = torch.channels_last
             network = network.to(**self._layout)
         self._network = network.double() if double else network

@@ -40,6 +40,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     from aether_deploy.artifacts.model import ExportOptions
     from aether_deploy.artifacts.pipeline import export_model
     from aether_deploy.network.checkpoint import load_checkpoint
+    from aether_deploy.network.families import family_of
     from aether_deploy.network.fusion import fuse_network
     from aether_deploy.precisions.variant import variants
 
@@ -65,8 +66,13 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
     if peers:
         logger.info("exporting as the peers do")
         if not checkpoint.spec.fused:
-            path = _peer_unfused(checkpoint, folder / "peer_unfused.onnx")
-            found.append(Contender("peer: unfused (neosr)", "onnx plain", path, peer=True))
+            path = folder / "peer_unfused.onnx"
+            if family_of(checkpoint.spec).operators is not None:
+                name, path = "peer: unfused (neosr)", _peer_unfused(checkpoint, path)
+            else:
+                # PyTorch's newer exporter could take this process down with it: see `export_process`.
+                name, path = "peer: traced, unfused", _peer_torchscript(checkpoint.build(), path)
+            found.append(Contender(name, "onnx plain", path, peer=True))
         path = _peer_torchscript(fuse_network(checkpoint.build(), checkpoint.spec), folder / "peer_torchscript.onnx")
         found.append(Contender("peer: traced, opset17", "onnx plain", path, peer=True))
     return found
