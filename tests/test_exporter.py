@@ -32,7 +32,8 @@ def test_the_same_graph_as_with_sizes_carried_through_as_symbols(
     of_one_size = export_onnx(network, spec, opset=opset)
     monkeypatch.setattr(Aether, "operators", None)
     symbolic = export_onnx(network, spec, opset=opset)
-    assert _nodes(of_one_size) == _nodes(symbolic)
+    # The other came through a file, which keeps numbers in 32 bits.
+    assert _nodes(ir.from_proto(ir.to_proto(of_one_size))) == _nodes(symbolic)
     pairs = zip(of_one_size.graph.initializers.values(), symbolic.graph.initializers.values(), strict=True)
     for one, other in pairs:
         assert one.const_value is not None and other.const_value is not None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aether_deploy.fusions import batch_norm, consecutive, parallel_branches
 from aether_deploy.fusions.kernels import beside, chained
-from aether_deploy.fusions.rules import FUSIONS, fuse_layers
+from aether_deploy.fusions.merging import FUSIONS, fuse_layers
 from aether_deploy.proof.cases import Case
 from aether_deploy.proof.verdict import ParityError, ParityReport, capture, verify
 from aether_deploy.runners.pytorch import TorchRunner

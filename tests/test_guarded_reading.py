@@ -170,7 +170,7 @@ class TestMemoryLimit:
         with memory_limit(64 * _MIB), pytest.raises(RuntimeError, match="can't allocate memory"):
             torch.zeros(100 * _MIB)
         with memory_limit(64 * _MIB), pytest.raises(MemoryError):
-            bytearray(200 * _MIB)
+            bytearray(2000 * _MIB)  # more than the process may have freed before, and kept
 
     def test_it_is_restored(self) -> None:
         before = resource.getrlimit(resource.RLIMIT_DATA)

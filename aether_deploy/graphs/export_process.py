@@ -30,7 +30,7 @@ _REQUEST, _WEIGHTS, _MODEL = "request.json", "weights.safetensors", "model.onnx"
 
 
 def exported_apart(network: nn.Module, spec: NetworkSpec, *, opset: int, static: Shape | None) -> ir.Model:
-    """What `exporter.traced` gives, from a process of its own.
+    """What `torch_export.traced` gives, from a process of its own.
 
     Args:
         network: the spec's, with its weights.
@@ -64,7 +64,7 @@ def exported_apart(network: nn.Module, spec: NetworkSpec, *, opset: int, static:
 def _main(folder: Path) -> None:
     from safetensors.torch import load_file
 
-    from aether_deploy.graphs.exporter import traced
+    from aether_deploy.graphs.torch_export import traced
     from aether_deploy.network.families import spec_from_dict
 
     request = json.loads((folder / _REQUEST).read_text())

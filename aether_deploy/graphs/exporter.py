@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
-import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from aether_deploy.arrays import Shape
@@ -19,23 +15,15 @@ from aether_deploy.graphs.export_process import exported_apart
 from aether_deploy.graphs.layer_names import name_layers
 from aether_deploy.graphs.opsets import DEFAULT_OPSET, OPSETS
 from aether_deploy.graphs.shapes import INPUT, OUTPUT, dynamic_shapes, static_shapes
+from aether_deploy.graphs.torch_export import traced
 from aether_deploy.network.families import family_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from aether_deploy.network.family import Family, NetworkSpec, Sizes
+    from aether_deploy.network.family import Family, NetworkSpec
 
-__all__ = [
-    "export_onnx",
-    "quiet_exporters",
-    "save_onnx",
-    "traced",
-]
-
-
-# (N, H, W), each at least 2: the exporter specialises a size of 1, for the batch too.
-_EXAMPLE = (2, 32, 48)
+__all__ = ["export_onnx", "save_onnx"]
 
 
 def export_onnx(
@@ -69,55 +57,6 @@ def export_onnx(
     _tidy(model, spec, static, metadata or {})
     _check(model, opset, family)
     return model
-
-
-def traced(network: nn.Module, spec: NetworkSpec, *, opset: int, static: Shape | None) -> ir.Model:
-    """What PyTorch's exporter gives; args and errors are those of `export_onnx`, and whatever the exporter raises."""
-    free = static is None and family_of(spec).operators is None
-    example = torch.zeros(static or (_EXAMPLE[0], spec.in_chans, *spec.sizes.fit(*_EXAMPLE[1:])))
-    try:
-        with torch.no_grad(), quiet_exporters():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                opset_version=opset,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=_free(spec.sizes) if free else None,
-                verbose=False,
-            )
-    except Exception as error:
-        if interruption := _interruption(error):
-            raise interruption from None
-        raise
-    if program is None:
-        raise ExportError("torch.onnx.export gave no program")
-    return program.model
-
-
-def _interruption(error: BaseException) -> BaseException | None:
-    """The Ctrl-C or SIGTERM behind an error: PyTorch's exporter turns both into errors of its own."""
-    cause: BaseException | None = error
-    while cause is not None and isinstance(cause, Exception):
-        cause = cause.__cause__ or cause.__context__
-    return cause
-
-
-def _free(sizes: Sizes) -> tuple[dict[int, Any], ...]:
-    """Batch, height and width as symbols for the export.
-
-    Not needed for a family whose operators are known: none of them depends on a size, so the export of one size is the
-    same graph, and takes 0.4 times as long.
-    """
-    least = max(1, sizes.minimum // sizes.multiple)
-    batch = torch.export.Dim("batch", min=1)
-    height, width = (torch.export.Dim(name, min=least) for name in ("height", "width"))
-    # A multiple of 1 is written as the symbol itself, which the exporter reads in another way than 1 * symbol.
-    sides = [height, height if sizes.square else width]
-    if sizes.multiple > 1:
-        sides = [sizes.multiple * side for side in sides]
-    return ({0: batch, 2: sides[0], 3: sides[1]},)
 
 
 def save_onnx(model: ir.Model, path: Path) -> None:
@@ -162,19 +101,3 @@ def _check(model: ir.Model, opset: int, family: Family) -> None:
     sizes = [name for name, value in model.graph.initializers.items() if value.dtype != ir.DataType.FLOAT]
     if sizes:
         raise ExportError(f"the exporter wrote {sizes[0]}, which is not a weight: a size may be fixed in the graph")
-
-
-@contextlib.contextmanager
-def quiet_exporters() -> Iterator[None]:
-    """Silences PyTorch's exporters, which report internals and warn about opset 17; the checks here cover both."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [item.level for item in loggers]
-    for item in loggers:
-        item.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for item, level in zip(loggers, levels, strict=True):
-            item.setLevel(level)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors
 from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
@@ -125,8 +124,10 @@ def _stated_network(path: Path) -> NetworkSpec | None:
     """The network that a .safetensors file says it holds; raises CheckpointError if there is none such."""
     if path.suffix != ".safetensors":
         return None
-    with safetensors.safe_open(path, "pt") as file:
-        text = (file.metadata() or {}).get(_STATED)
+    # Its header alone; safetensors has opened the whole file before, but opens no path that is no UTF-8.
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    text = header.get("__metadata__", {}).get(_STATED)
     if text is None:
         return None
     try:

@@ -25,7 +25,7 @@ __all__ = ["Spandrel"]
 # Of the picture on which a network is measured, in pixels; what its size must be comes on top.
 _SIDE = 48
 # Activations of that picture, and Python's objects.
-_SPARE = 2 << 30
+_SPARE = 1 << 30
 # Until it is measured.
 _UNKNOWN = Cost(0, 0, 0, 1, 1)
 
@@ -63,7 +63,7 @@ class Spandrel:
         """
         from spandrel import MAIN_REGISTRY, ImageModelDescriptor, UnsupportedModelError
 
-        from aether_deploy.fusions.rules import fuse_layers
+        from aether_deploy.fusions.merging import fuse_layers
         from aether_deploy.network.spandrel_network import called
 
         size = sum(value.numel() * value.element_size() for value in state_dict.values())

@@ -54,7 +54,7 @@ class SpandrelSpec:
         options: of that class, as JSON has them.
         scale: output pixels for each input pixel along one side, 1 to 16.
         in_chans: channels of the image, in and out.
-        fused: whether all that `fusions.rules` can merge is merged; so it is from the start where there is nothing.
+        fused: whether all that `fusions.merging` can merge is merged; so it is from the start where there is nothing.
         sizes: the pictures that it takes.
         tiling: spandrel's advice: supported, discouraged or internal.
         half, bfloat16: whether spandrel runs it in these.
@@ -167,14 +167,14 @@ class SpandrelSpec:
         with torch.random.fork_rng(devices=[]):
             network = build_network(self.architecture, self.network, self.options)
         if self.fused:
-            from aether_deploy.fusions.rules import fuse_layers
+            from aether_deploy.fusions.merging import fuse_layers
 
             network, _ = fuse_layers(network)
         return network
 
     def fuse(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state dict of the fused network; the given one is not changed."""
-        from aether_deploy.fusions.rules import fuse_layers
+        from aether_deploy.fusions.merging import fuse_layers
 
         network = self.build()
         network.load_state_dict(state_dict)

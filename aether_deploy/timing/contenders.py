@@ -170,7 +170,7 @@ def _peer_unfused(checkpoint: Checkpoint, path: Path) -> Path:
     """PyTorch's exporter with its defaults: `dynamic_axes` for height and width, nothing folded or fused."""
     import torch
 
-    from aether_deploy.graphs.exporter import quiet_exporters
+    from aether_deploy.graphs.torch_export import quiet_exporters
 
     with torch.no_grad(), quiet_exporters():
         torch.onnx.export(
@@ -190,7 +190,7 @@ def _peer_torchscript(network: nn.Module, path: Path) -> Path:
     """The tracing exporter at opset 17, the newest that most converters in the field support."""
     import torch
 
-    from aether_deploy.graphs.exporter import quiet_exporters
+    from aether_deploy.graphs.torch_export import quiet_exporters
 
     axes = {0: "batch", 2: "height", 3: "width"}
     with torch.no_grad(), quiet_exporters():
