@@ -78,7 +78,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "AuraSR": ("UnetUpsampler", {}),
 }
-_SECONDS = 180
+_SECONDS = 150
 _PAGE = """# Networks other than AetherNet
 
 Each architecture that spandrel knows, as a small network with random weights, through `export` on a CPU, with

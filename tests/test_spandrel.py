@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 import safetensors
 import torch
@@ -271,3 +275,19 @@ class TestExport:
             export_onnx(trained_span.build(), trained_span.spec)
         assert "--static" in str(raised.value)
         assert "\n" not in str(raised.value)
+
+    def test_the_exporter_does_not_outlive_a_killed_export(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "aether_deploy.export", str(COMPACT), "-o", str(tmp_path)]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            exporter = _first_child(psutil.Process(process.pid), "export_process")
+            process.kill()
+        exporter.wait(30)
+
+
+def _first_child(process: psutil.Process, name: str) -> psutil.Process:
+    for _ in range(600):
+        for child in process.children(recursive=True):
+            if any(name in word for word in child.cmdline()):
+                return child
+        time.sleep(0.1)
+    raise AssertionError(f"no {name} below {process}")

@@ -1,14 +1,16 @@
 """PyTorch's exporter in a process of its own: what crashes there (SIGSEGV was seen) ends that process and not ours.
 
-Run as `python -m aether_deploy.graphs.export_process REQUEST.json`; the last line of its errors is the reason.
+Run as `python -m aether_deploy.graphs.export_process FOLDER`; the last line of its errors is the reason.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,19 +47,23 @@ def exported_apart(network: nn.Module, spec: NetworkSpec, *, opset: int, static:
         (folder / _WEIGHTS).write_bytes(save(state_dict))
         request = {"network": spec.as_dict(), "opset": opset, "static": static}
         (folder / _REQUEST).write_text(json.dumps(request))
-        ended = subprocess.run(
-            [sys.executable, "-m", __name__, str(folder)],
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-        if ended.returncode == 0:
+        command = [sys.executable, "-m", __name__, str(folder)]
+        # It ends when its input does, so that it does not outlive a process that was killed.
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stderr is not None
+            try:
+                lines = process.stderr.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+                code = process.wait()
+            finally:
+                process.kill()
+        if code == 0:
             return ir.from_proto(ir.to_proto(ir.load(folder / _MODEL)))
     way = "" if static else "; try a fixed size, --static 1x3x256x256"
-    if ended.returncode < 0:
-        name = signal.Signals(-ended.returncode).name
+    if code < 0:
+        name = signal.Signals(-code).name
         raise ExportError(f"PyTorch's exporter crashed ({name}) on {spec.variant}{way}")
-    lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
     raise ExportError(f"PyTorch's exporter refuses {spec.variant} ({printable(lines[-1], longest=300)}){way}")
 
 
@@ -75,7 +81,13 @@ def _main(folder: Path) -> None:
     ir.save(traced(network, spec, opset=request["opset"], static=static), folder / _MODEL)
 
 
+def _end_with_input() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_input, daemon=True).start()
     try:
         _main(Path(sys.argv[1]))
     except AetherDeployError as error:
