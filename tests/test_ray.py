@@ -174,6 +174,7 @@ class TestOnThisMachine:
             (done,) = pool.map("frame", [("bad", (_Deadly(),))])
         assert (done.task, done.error) == ("bad", "its worker died 3 times; see to its memory")
 
+    @pytest.mark.long
     def test_a_killed_run_goes_on(
         self, checkpoint: Path, pictures: Path, alone: dict[str, bytes], tmp_path: Path, call: Callable[..., Ran]
     ) -> None:

@@ -264,6 +264,7 @@ def test_edits_in_the_release_are_not_lost(kitchen: Kitchen) -> None:
     assert "release/.git: not of" in error_line(kitchen.run("--force"))
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_goes_on(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     (kitchen.out / NAME).unlink()
     for path in (kitchen.out / ONNX, kitchen.out / HALF):

@@ -82,7 +82,8 @@ def _main(folder: Path) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock this thread would still hold when the interpreter ends.
+    os.read(0, 1)
     os._exit(1)
 
 
