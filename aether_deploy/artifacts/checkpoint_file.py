@@ -9,11 +9,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.artifacts.formats import Finding, Format, KnownFile
 from aether_deploy.errors import ReparameterizationError, RunnerError
+from aether_deploy.extras import install_extra, is_installed
 from aether_deploy.files import publish, staging
 from aether_deploy.network.families import family_of
 from aether_deploy.precisions.variant import Variant
@@ -218,9 +220,14 @@ def _read(file: KnownFile, reading: dict[str, Any]) -> Checkpoint:
 
 
 def findings(row: Format) -> Sequence[Finding]:
-    """PyTorch's version, and the device that it sees."""
+    """PyTorch's version, and the device that it sees; and whether networks other than AetherNet can be read."""
     logger.info("PyTorch")
     import torch
 
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else "on the CPU"
-    return [Finding("torch", "PyTorch", True, f"{torch.__version__}, {where}")]
+    found = [Finding("torch", "PyTorch", True, f"{torch.__version__}, {where}")]
+    if is_installed("spandrel"):
+        found.append(Finding("torch", "spandrel", True, f"{version('spandrel')}, networks other than AetherNet"))
+    else:
+        found.append(Finding("torch", "spandrel", False, "not installed", install_extra("spandrel")))
+    return found
