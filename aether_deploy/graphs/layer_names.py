@@ -7,6 +7,7 @@ from is in its metadata.
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 
 import onnx_ir as ir
@@ -14,6 +15,8 @@ import onnx_ir as ir
 __all__ = ["name_layers"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+# How the exporter spells a layer whose name is an attribute of the module's class as well.
+_DICTIONARY = re.compile(r"__dict__\['_modules'\]\['(\w+)'\]")
 
 
 def name_layers(graph: ir.Graph) -> None:
@@ -25,7 +28,7 @@ def name_layers(graph: ir.Graph) -> None:
     taken: Counter[str] = Counter(value.name for value in graph.initializers.values() if value.name)
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-        layer = scopes[-2] if len(scopes) > 1 else ""
+        layer = _DICTIONARY.sub(r"\1", scopes[-2]) if len(scopes) > 1 else ""
         if not layer:
             continue
         for value in node.inputs:

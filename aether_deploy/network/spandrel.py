@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Spandrel"]
 
 # Of the picture on which a network is measured, in pixels; what its size must be comes on top.
-_SIDE = 48
+_SIDE = 64
 # Activations of that picture, and Python's objects.
 _SPARE = 1 << 30
 # Until it is measured.
