@@ -66,7 +66,7 @@ def command(
     out = cli.console(stderr=as_json)
     out.print(f"read    {loaded.path} ({loaded.param_key}, {loaded.dtype}): {loaded.spec.describe()}")
     if result.already_fused:
-        out.print(f"wrote   {result.output}: there is nothing to fuse in it, so this is an identical copy")
+        out.print(f"wrote   {result.output}: it is fused already, or has nothing to fuse: this is an identical copy")
     elif result.report and result.exact:
         if verbose:
             cli.show_cases(result.report, out, title="fused, reloaded from disk, against the unfused network")

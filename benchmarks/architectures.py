@@ -1,5 +1,7 @@
 """What of each of spandrel's architectures goes through: `python -m benchmarks.architectures > docs/architectures.md`.
 
+`python -m benchmarks.architectures SPAN ESRGAN` tries those again, and leaves the others as they were.
+
 A small network of each, with random weights, is written as a checkpoint, read as a user's is, and exported in fp32 with
 dynamic shapes, where that is refused with a fixed size, and in fp16; each file is proved as always. Each architecture
 is a process of its own. About a quarter of an hour on two cores.
@@ -79,6 +81,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "AuraSR": ("UnetUpsampler", {}),
 }
 _SECONDS = 150
+RESULTS = Path(__file__).parent / "results" / "architectures.json"
 _PAGE = """# Networks other than AetherNet
 
 Each architecture that spandrel knows, as a small network with random weights, through `export` on a CPU, with
@@ -170,23 +173,26 @@ def _row(architecture: str, found: dict[str, str]) -> str:
 
 
 @click.command()
-@click.option("--only", help="One architecture; what was found is printed as JSON.")
+@click.argument("architectures", nargs=-1)
+@click.option("--only", help="Of one architecture, in this process; what was found is printed as JSON.")
 @click.option("--workers", default=2, show_default=True, help="Processes at a time.")
-def main(only: str | None, workers: int) -> None:
-    """Try every architecture that spandrel knows, and print a page of Markdown."""
+def main(architectures: tuple[str, ...], only: str | None, workers: int) -> None:
+    """Try ARCHITECTURES, all by default, keep what was found in benchmarks/results, and print a page of Markdown."""
     if only:
         print(json.dumps(tried(only)))
         return
+    results: dict[str, dict[str, str]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    chosen = architectures or tuple(NETWORKS)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        results = {}
-        for name, found in zip(NETWORKS, pool.map(_apart, NETWORKS), strict=True):
+        for name, found in zip(chosen, pool.map(_apart, chosen), strict=True):
             results[name] = found
+            RESULTS.write_text(json.dumps(results, indent=2) + "\n")
             print(_row(name, found), file=sys.stderr)
     through = sum(found.get("fp32") == _YES for found in results.values())
     versions = f"spandrel {version('spandrel')} and torch {version('torch').split('+')[0]}"
     print(_PAGE.format(versions=versions, through=through, all=len(results)))
-    for name, found in results.items():
-        print(_row(name, found))
+    for name in sorted(results, key=str.lower):
+        print(_row(name, results[name]))
 
 
 if __name__ == "__main__":
