@@ -177,12 +177,14 @@ class TestFusing:
         with pytest.raises(ReparameterizationError, match=r"give a \.safetensors file"):
             fuse_checkpoint(SPAN, tmp_path / "x.pth")
 
-    @pytest.mark.parametrize("change", ["no JSON", "another network", "another width"])
+    @pytest.mark.parametrize("change", ["no JSON", "another network", "another width", "far too wide"])
     def test_a_file_that_says_something_else(self, tmp_path: Path, fused_span: Path, change: str) -> None:
         with safetensors.safe_open(fused_span, "pt") as file:
             stated = json.loads(file.metadata()["aether_deploy.network"])
         if change == "another width":
             stated["options"]["feature_channels"] = 16
+        elif change == "far too wide":
+            stated["options"]["feature_channels"] = 1024
         elif change == "another network":
             stated.update(architecture="Compact", network="SRVGGNetCompact")
         text = "{" if change == "no JSON" else json.dumps(stated)
@@ -268,6 +270,13 @@ class TestExport:
         (resize,) = (node for node in model.graph.node if node.op_type == "Resize")
         held = {value.name: value.data_type for value in model.graph.initializer}
         assert held[resize.input[2]] == onnx.TensorProto.FLOAT
+
+    def test_an_engine(self, exported: Path, call: Callable[..., Ran]) -> None:
+        """Built for GPUs that are not here, from the proved file; so it says that it was not executed."""
+        ran = call("export", SPAN, "--format", "tensorrt-rtx", "--precision", "fp16", "-o", exported)
+        assert ran.code == 0, ran.err
+        assert "not executed" in ran.out
+        assert list(exported.glob("2x_span_sample_fp16_trtrtx*.engine"))
 
     def test_an_exporter_that_crashes(self, trained_span: Any) -> None:
         """Unfused, SPAN's eval forward takes PyTorch 2.13's exporter and its process down."""
