@@ -47,9 +47,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "SCUNet": ("SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 32}),
     "FBCNN": ("FBCNN", {"nc": [16, 16, 16, 512], "nb": 4}),
     "Uformer": ("Uformer", {"img_size": 128, "embed_dim": 16, "depths": [1] * 9, "modulator": True}),
-    "RGT": ("RGT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
-    "DAT": ("DAT", {"embed_dim": 24, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
-    "CRAFT": ("CRAFT", {"embed_dim": 24, "depths": [1], "num_heads": [2], "upscale": 2}),
+    "RGT": ("RGT", {"embed_dim": 64, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
+    "DAT": ("DAT", {"embed_dim": 64, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
+    "CRAFT": ("CRAFT", {"embed_dim": 64, "depths": [1], "num_heads": [2], "upscale": 2}),
     "KBNet": ("KBNet_s", {"width": 16, "middle_blk_num": 1, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]}),
     "DITN": ("DITN_Real", {"dim": 24, "ITL_blocks": 1, "SAL_blocks": 1, "upscale": 2}),
     "MMRealSR": ("MMRRDBNet_test", {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 16, "num_block": 1, "num_grow_ch": 8}),
@@ -145,7 +145,7 @@ def tried(architecture: str) -> dict[str, str]:
 
 def _reason(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"^/\S+/\w+\.pth: ", "", line)
+    return re.sub(r"/\S+/", "", re.sub(r"^/\S+/\w+\.pth: ", "", line))
 
 
 def _apart(architecture: str) -> dict[str, str]:

@@ -88,8 +88,9 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     except RunnerError as error:
         if family_of(spec).operators is not None or variant.static is not None:
             raise
+        reason = str(error).replace(str(path), "it")
         raise ExportError(
-            f"{name}: PyTorch's exporter fixed a size in it ({error}); try --static 1x3x256x256"
+            f"{name} does not run as exported: {reason}; a fixed size may, --static 1x3x256x256"
         ) from error
     written = Manifest(
         artifact=manifest.describe_artifact(path, "onnx"),
