@@ -44,7 +44,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "RestoreFormer": ("RestoreFormer", {"ch": 32}),
     "LaMa": ("LaMa", {}),
     "OmniSR": ("OmniSR", {"num_feat": 16, "up_scale": 2}),
-    "SCUNet": ("SCUNet", {"config": [1, 1, 1, 1, 1, 1, 1], "dim": 32}),
     "FBCNN": ("FBCNN", {"nc": [16, 16, 16, 512], "nb": 4}),
     "Uformer": ("Uformer", {"img_size": 128, "embed_dim": 16, "depths": [1] * 9, "modulator": True}),
     "RGT": ("RGT", {"embed_dim": 64, "depth": [2], "num_heads": [2], "split_size": [8, 8], "upscale": 2}),
@@ -57,12 +56,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "RealCUGAN": ("UpCunet2x", {}),
     "SAFMN": ("SAFMN", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
     "SAFMNBCIE": ("SAFMN_BCIE", {"dim": 16, "n_blocks": 2, "num_layers": 2, "upscaling_factor": 2}),
-    "DCTLSA": ("DCTLSA", {"nf": 20, "num_modules": 2, "upscale": 2}),
     "FFTformer": ("FFTformer", {"dim": 16, "num_blocks": [1, 1, 1], "num_refinement_blocks": 1}),
     "NAFNet": ("NAFNet", {"width": 16, "enc_blk_nums": [1, 1], "dec_blk_nums": [1, 1]}),
     "ATD": ("ATD", {**_WINDOWS, "category_size": 64, "upscale": 2, "upsampler": "pixelshuffle"}),
     "MixDehazeNet": ("MixDehazeNet", {"embed_dims": [8, 16, 32, 16, 8]}),
-    "DRUNet": ("DRUNet", {"in_nc": 4, "out_nc": 3, "nc": [16, 32, 64, 128], "nb": 1}),
     "DnCNN": ("DnCNN", {"in_nc": 3, "out_nc": 3, "nc": 16, "nb": 6}),
     "IPT": ("IPT", {"n_feats": 16, "num_layers": 1, "num_heads": 4, "scale": [2]}),
     "DRCT": ("DRCT", {**_WINDOWS, "upscale": 2, "upsampler": "pixelshuffle"}),
@@ -70,7 +67,6 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "PLKSR": ("RealPLKSR", {"dim": 16, "n_blocks": 2, "upscaling_factor": 2}),
     "RetinexFormer": ("RetinexFormer", {"n_feat": 16, "stage": 1}),
     "HVICIDNet": ("CIDNet", {"channels": [12, 12, 24, 48]}),
-    "SeemoRe": ("SeemoRe", {"scale": 2, "num_experts": 3, "num_layers": 2, "embedding_dim": 16}),
     "MoSR": ("MoSR", {"upscale": 2, "n_block": 2, "dim": 16}),
     "MoESR": ("MoESR", {"scale": 2, "dim": 16, "n_blocks": 2, "n_block": 1, "upsample_dim": 16}),
     "RCAN": ("RCAN", {"scale": 2, "n_resgroups": 1, "n_resblocks": 2, "n_feats": 16, "reduction": 4}),
@@ -84,7 +80,7 @@ _SECONDS = 150
 RESULTS = Path(__file__).parent / "results" / "architectures.json"
 _PAGE = """# Networks other than AetherNet
 
-Each architecture that spandrel knows, as a small network with random weights, through `export` on a CPU, with
+Architectures that spandrel knows, each as a small network with random weights, through `export` on a CPU, with
 {versions}: {through} of {all} give a proved fp32 ONNX file of dynamic shapes. A fixed size (`--static`) was tried
 where that was refused, and fp16 in the form that fp32 had. Random weights are the harder case: a trained network's
 values are tamer. What to do with these files is in [networks](networks.md).
@@ -193,6 +189,11 @@ def main(architectures: tuple[str, ...], only: str | None, workers: int) -> None
     print(_PAGE.format(versions=versions, through=through, all=len(results)))
     for name in sorted(results, key=str.lower):
         print(_row(name, results[name]))
+    from spandrel import MAIN_REGISTRY
+
+    left = sorted({str(item.architecture.id) for item in MAIN_REGISTRY} - results.keys(), key=str.lower)
+    if left:
+        print(f"\nNot tried: {', '.join(left)}.")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 _TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "float32", torch.float64: "float64"}
 
 # Of buffers: indices into windows, numbers of batches.
-_COUNTS = {torch.int64: "int64", torch.int32: "int32", torch.bool: "bool"}
+_COUNTS = {torch.int64: "int64", torch.int32: "int32", torch.uint8: "uint8", torch.bool: "bool"}
 
 _LONGEST_NAME = 200
 
