@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ __all__ = ["Rule", "layer", "only_reader", "replace", "rewritten"]
 
 # Merges what ends in this node; whether it did.
 type Rule = Callable[[fx.GraphModule, fx.Node], bool]
+
+
+# In a traced network's `meta`: the layers that several nodes run.
+_SHARED = "shared"
 
 
 def rewritten(network: nn.Module, rule: Rule) -> tuple[nn.Module, int]:
@@ -45,19 +50,20 @@ def rewritten(network: nn.Module, rule: Rule) -> tuple[nn.Module, int]:
 def _traced(network: nn.Module) -> fx.GraphModule | None:
     # Of a copy: what a forward method assigns to itself would be left in the network as a symbol.
     try:
-        return fx.symbolic_trace(copy.deepcopy(network))
+        traced = fx.symbolic_trace(copy.deepcopy(network))
     # Of any type: its own code meets symbols where it expects numbers.
     except Exception:  # noqa: BLE001
         return None
+    runs = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
+    traced.meta[_SHARED] = {target for target, count in runs.items() if count > 1}
+    return traced
 
 
 def layer(traced: fx.GraphModule, node: Any) -> nn.Module | None:
     """The layer that a node runs, if no other node runs it too."""
     if not isinstance(node, fx.Node) or node.op != "call_module" or node.kwargs or len(node.args) != 1:
         return None
-    if sum(other.op == "call_module" and other.target == node.target for other in traced.graph.nodes) != 1:
-        return None
-    return traced.get_submodule(str(node.target))
+    return None if node.target in traced.meta[_SHARED] else traced.get_submodule(str(node.target))
 
 
 def only_reader(node: fx.Node, of: Any) -> bool:

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from aether_deploy.errors import CheckpointError, ConfigError
 from aether_deploy.files import read_toml, sha256_of
-from aether_deploy.memory_limit import memory_limit
 from aether_deploy.network.experiment import newest_checkpoint
 from aether_deploy.network.families import family_of, recognise, spec_from_dict
 from aether_deploy.network.family import NetworkSpec
 from aether_deploy.network.guarded_reading import read_contents
-from aether_deploy.network.weights import canonical_names, finite_float32, require_dense, shown_keys
+from aether_deploy.network.weights import building_limit, canonical_names, finite_float32, require_dense, shown_keys
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,8 +32,6 @@ PARAM_KEYS = ("params-ema", "params_ema", "params", "params_g", "net_g", "state_
 BARE = "(bare)"
 # In the metadata of a .safetensors file: the network, as `spec_from_dict` reads it.
 _STATED = "aether_deploy.network"
-# For spandrel, Python's objects, threads and their stacks.
-_SPARE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +143,7 @@ def _stated_network(path: Path) -> NetworkSpec | None:
 
 def _of_network(dense: dict[str, Tensor], spec: NetworkSpec) -> dict[str, Tensor]:
     """The same tensors; raises CheckpointError unless they are those of the network."""
-    size = sum(value.numel() * value.element_size() for value in dense.values())
-    # Whatever sizes the file names, its network is no larger than its weights.
-    with memory_limit(8 * size + _SPARE):
+    with building_limit(dense.values()):
         network = spec.build()
     have, want = ({key: list(value.shape) for key, value in held.items()} for held in (dense, network.state_dict()))
     for key in sorted(have.keys() | want.keys()):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from aether_deploy.errors import CheckpointError
 from aether_deploy.extras import install_extra, is_installed
-from aether_deploy.memory_limit import memory_limit
 from aether_deploy.network.family import Roles, Sizes
 from aether_deploy.network.spandrel_spec import Cost, SpandrelSpec
 from aether_deploy.text import in_one_line
@@ -24,8 +23,6 @@ __all__ = ["Spandrel"]
 
 # Of the picture on which a network is measured, in pixels; what its size must be comes on top.
 _SIDE = 64
-# Activations of that picture, and Python's objects.
-_SPARE = 1 << 30
 # Until it is measured.
 _UNKNOWN = Cost(0, 0, 0, 1, 1)
 
@@ -65,10 +62,10 @@ class Spandrel:
 
         from aether_deploy.fusions.merging import fuse_layers
         from aether_deploy.network.spandrel_network import called
+        from aether_deploy.network.weights import building_limit
 
-        size = sum(value.numel() * value.element_size() for value in state_dict.values())
         try:
-            with memory_limit(8 * size + _SPARE):
+            with building_limit(state_dict.values()):
                 # It changes the dict that it is given.
                 found: Any = MAIN_REGISTRY.load({name: _exact(value) for name, value in state_dict.items()})
         except UnsupportedModelError as error:
@@ -87,7 +84,7 @@ class Spandrel:
                 f"{name} takes {found.input_channels} channels and a mask or gives {found.output_channels}; "
                 "expected a network from one image to one image"
             )
-        network = called(found.model.eval(), name)
+        network = called(found.model.eval(), found)
         fused, merged = fuse_layers(copy.deepcopy(network))
         wants = found.size_requirements
         spec = SpandrelSpec(

@@ -46,8 +46,13 @@ def build_network(architecture: str, network: str, options: Mapping[str, Any]) -
     """
     if not is_installed("spandrel"):
         raise CheckpointError(f"this network is spandrel's: {install_extra('spandrel')}")
+    from spandrel import MAIN_REGISTRY
+
     try:
-        return called(network_class(architecture, network)(**options).eval(), architecture)
+        made = network_class(architecture, network)(**options).eval()
+        # Only the descriptor that belongs to weights says how they are called.
+        weights = {name: value.clone() for name, value in made.state_dict().items()}
+        return called(made, MAIN_REGISTRY[architecture].architecture.load(weights))
     # Of any type: the options are a stranger's.
     except Exception as error:
         raise CheckpointError(
@@ -67,13 +72,8 @@ def network_class(architecture: str, network: str) -> Any:
     raise CheckpointError(f"no such class in {package}")
 
 
-def called(network: nn.Module, architecture: str) -> nn.Module:
-    """The network as spandrel calls it: itself, or a `OneImage` where its class takes or gives more."""
-    from spandrel import MAIN_REGISTRY
-
-    # Only the descriptor that belongs to weights says how they are called.
-    state_dict = {name: value.clone() for name, value in network.state_dict().items()}
-    descriptor: Any = MAIN_REGISTRY[architecture].architecture.load(state_dict)
+def called(network: nn.Module, descriptor: Any) -> nn.Module:
+    """The network as spandrel's descriptor calls it: itself, or a `OneImage` where its class takes or gives more."""
     call: Callable[[nn.Module, Tensor], Tensor] = descriptor._call_fn
     own = call.__module__ != "spandrel.__helpers.model_descriptor"
     return OneImage(network, call).eval() if own else network

@@ -5,6 +5,7 @@ In this order, so that nothing is copied before it is known to be as large as it
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from aether_deploy.errors import CheckpointError
+from aether_deploy.memory_limit import memory_limit
 
-__all__ = ["canonical_names", "finite_float32", "require_dense", "shown_keys"]
+__all__ = ["building_limit", "canonical_names", "finite_float32", "require_dense", "shown_keys"]
 
 # neosr adds `_orig_mod.` (torch.compile) and `module.` (DataParallel, EMA) in any mix.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
@@ -25,6 +27,8 @@ _TYPES = {torch.float16: "float16", torch.bfloat16: "bfloat16", torch.float32: "
 _COUNTS = {torch.int64: "int64", torch.int32: "int32", torch.uint8: "uint8", torch.bool: "bool"}
 
 _LONGEST_NAME = 200
+# For spandrel, Python's objects, threads and their stacks.
+_SPARE = 1 << 30
 
 
 def canonical_names(wrapped: dict[Any, Any]) -> dict[str, Any]:
@@ -101,6 +105,11 @@ def finite_float32(dense: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 "take an earlier checkpoint"
             )
     return state_dict
+
+
+def building_limit(tensors: Iterable[Tensor]) -> contextlib.AbstractContextManager[None]:
+    """A limit on memory while a stranger's network is built: it is no larger than its weights, whatever is said."""
+    return memory_limit(8 * sum(value.numel() * value.element_size() for value in tensors) + _SPARE)
 
 
 def shown_keys(keys: Iterable[Any]) -> str:
