@@ -19,6 +19,7 @@ from aether_deploy.arrays import Array, Pixels, quantize
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.pictures.quality import psnr, ssim
 from aether_deploy.pictures.sizes import bicubic
+from aether_deploy.runners.protocol import Runner
 
 SAMPLE = Path(__file__).parents[1] / "aether_deploy" / "samples" / "2x_aether_sample.pth"
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
@@ -33,13 +34,27 @@ def command(model: Path) -> None:
     click.echo("|---|---|---|---|---|---|")
     rows = []
     for name in PHOTOS:
-        truth = load(name, runner.scale)
-        height, width = truth.shape[2:]
-        lr = bicubic(truth, width // runner.scale, height // runner.scale).astype(np.float32)
-        pixels = [to_pixels(image) for image in (truth, bicubic(lr, width, height), runner.run(lr))]
+        pixels = enlarged(runner, name)
         rows.append([measure(pixels[0], pixels[side]) for side in (1, 2) for measure in (psnr, ssim)])
         click.echo(row(name, rows[-1]))
     click.echo(row("mean", list(np.mean(rows, axis=0))))
+
+
+def enlarged(runner: Runner, name: str) -> list[Pixels]:
+    """One of `PHOTOS`, shrunk and enlarged again: the photo itself, by bicubic, and by the network."""
+    truth = load(name, runner.scale)
+    height, width = truth.shape[2:]
+    lr = bicubic(truth, width // runner.scale, height // runner.scale).astype(np.float32)
+    return [to_pixels(image) for image in (truth, bicubic(lr, width, height), runner.run(lr))]
+
+
+def gains(runner: Runner) -> dict[str, float]:
+    """Photo -> decibels of PSNR above bicubic."""
+    found = {}
+    for name in PHOTOS:
+        truth, plain, ours = enlarged(runner, name)
+        found[name] = psnr(truth, ours) - psnr(truth, plain)
+    return found
 
 
 def load(name: str, scale: int) -> Array:

@@ -8,8 +8,6 @@ import pytest
 
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.network.checkpoint import load_checkpoint
-from aether_deploy.pictures.quality import psnr
-from aether_deploy.pictures.sizes import bicubic
 from benchmarks import sample_psnr
 
 pytestmark = pytest.mark.slow
@@ -27,13 +25,6 @@ def test_it_is_the_network_of_its_options_file_unfused() -> None:
 
 def test_it_beats_bicubic_by_a_decibel_on_photos_it_never_saw() -> None:
     """On the mean of scikit-image's four; the rocket, a JPEG with blocks of its own, is the least, 0.9 dB."""
-    runner = open_runner(sample_psnr.SAMPLE)
-    gains = {}
-    for photo in sample_psnr.PHOTOS:
-        truth = sample_psnr.load(photo, scale=2)
-        height, width = truth.shape[2:]
-        lr = bicubic(truth, width // 2, height // 2)
-        pixels = [sample_psnr.to_pixels(image) for image in (truth, bicubic(lr, width, height), runner.run(lr))]
-        gains[photo] = psnr(pixels[0], pixels[2]) - psnr(pixels[0], pixels[1])
+    gains = sample_psnr.gains(open_runner(sample_psnr.SAMPLE))
     assert sum(gains.values()) / len(gains) > 1.4, gains
     assert min(gains.values()) > 0.8, gains

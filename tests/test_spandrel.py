@@ -29,8 +29,7 @@ from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.families import spec_from_dict
 from aether_deploy.network.family import Sizes
 from aether_deploy.network.spandrel_spec import SpandrelSpec
-from aether_deploy.pictures.quality import psnr
-from aether_deploy.pictures.sizes import bicubic, run_fitted
+from aether_deploy.pictures.sizes import run_fitted
 from aether_deploy.proof.cases import parity_cases
 from aether_deploy.proof.verdict import ParityError
 from aether_deploy.runners.pytorch import TorchRunner
@@ -77,14 +76,8 @@ class TestReading:
 
     @pytest.mark.parametrize("path", [SPAN, COMPACT], ids=["span", "compact"])
     def test_the_trained_ones_beat_bicubic(self, path: Path) -> None:
-        gains = []
         with open_runner(path) as runner:
-            for photo in sample_psnr.PHOTOS:
-                truth = sample_psnr.load(photo, scale=2)
-                height, width = truth.shape[2:]
-                lr = bicubic(truth, width // 2, height // 2)
-                pixels = [sample_psnr.to_pixels(image) for image in (truth, bicubic(lr, width, height), runner.run(lr))]
-                gains.append(psnr(pixels[0], pixels[2]) - psnr(pixels[0], pixels[1]))
+            gains = list(sample_psnr.gains(runner).values())
         assert sum(gains) / len(gains) > 0.5
         assert min(gains) > 0
 

@@ -90,17 +90,18 @@ def fuse_checkpoint(
 
     loaded = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     target = Path(output) if output is not None else default_output(loaded)
-    shown = family_of(loaded.spec).shown_by_weights
-    if not shown and not loaded.spec.fused and target.suffix != ".safetensors":
-        raise ReparameterizationError(
-            f"{target}: fused, {loaded.spec.variant} is loaded by what the file says of it; give a .safetensors file"
-        )
     if loaded.spec.fused:
         _copy(loaded, target)
         return FuseResult(target, loaded, True, None, None)
     if target.resolve() == loaded.path.resolve():
         raise ReparameterizationError(
             f"{target} is the input itself; the unfused weights would be lost: choose another"
+        )
+
+    shown = family_of(loaded.spec).shown_by_weights
+    if not shown and target.suffix != ".safetensors":
+        raise ReparameterizationError(
+            f"{target}: fused, {loaded.spec.variant} is loaded by what the file says of it; give a .safetensors file"
         )
 
     trained = trained or Trained(loaded, images)
