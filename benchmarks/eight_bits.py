@@ -5,7 +5,7 @@
 
 Each row is a file, reloaded from disk, run in integers and as it is written. Speed is that of ONNX Runtime's CPU
 provider on a photo, fp32 and the row in turns in one process; the median ratio. Prints a Markdown table and writes
-benchmarks/results/eight_bits.json.
+benchmarks/results/eight_bits_<checkpoint>.json, with _vnni in its name on a processor that has such instructions.
 """
 
 from __future__ import annotations
@@ -82,16 +82,19 @@ def main(checkpoint: Path, images: Path | None, calibration: Path | None, size: 
             measured = figures(path, exact, reference, truths)
             rows.append({"way": name, **measured, "speed": speed(path, exact, lr, rounds)})
     RESULTS.mkdir(exist_ok=True)
+    vnni = "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     results = {
         "machine": describe_machine(),
-        "integer_adds": "32 bits" if "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8") else "16 bits",
+        "integer_adds": "32 bits" if vnni else "16 bits",
         "checkpoint": loaded.path.name,
         "sha256": loaded.sha256,
         "size": size,
         "threads": usable_cores(),
         "rows": rows,
     }
-    (RESULTS / "eight_bits.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"eight_bits_{loaded.path.stem}{'_vnni' if vnni else ''}.json").write_text(
+        json.dumps(results, indent=2) + "\n", encoding="utf-8"
+    )
     print(as_markdown(rows))
 
 

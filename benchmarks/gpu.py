@@ -1,11 +1,11 @@
 """Everything that README lists as never executed, on the GPU of this machine, in one command.
 
-    python -m benchmarks.gpu                                     # small, below 8 minutes on one GPU
+    python -m benchmarks.gpu                                     # small, at most 8 minutes on one GPU
     python -m benchmarks.gpu --device cpu --network sample --small-sizes    # the same parts, to try the command
 
 Each part runs in a process of its own and is skipped with its reason where it cannot run. Prints a Markdown table and
-writes benchmarks/results/gpu_<network>.json (nothing with --device cpu). Without a GPU it says what it would do, and
-ends with 0.
+writes benchmarks/results/gpu_<network>.json after each part (nothing with --device cpu). Without a GPU it says what it
+would do, and ends with 0.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from aether_deploy.arrays import Array
 from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.artifacts.pipeline import export_model
+from aether_deploy.cli import without_tf32
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.engines.plan import EngineOptions
 from aether_deploy.engines.process import tensorrt_version
 from aether_deploy.errors import AetherDeployError
 from aether_deploy.network.checkpoint import load_checkpoint
+from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant, variants
 from aether_deploy.proof.reference import Trained
 from aether_deploy.proof.verdict import verify
@@ -67,15 +69,22 @@ def figures(report: Any) -> dict[str, Any]:
     return {"passed": report.passed, "levels": overall.max_abs * 255, "psnr": overall.psnr}
 
 
-def half_precision(setting: Setting) -> dict[str, Any]:
-    """fp16 in ONNX Runtime on the device, and as its types say, both against the trained network."""
+def precisions(setting: Setting) -> dict[str, Any]:
+    """Each precision as proved on the CPU and in ONNX Runtime on the device, both against the trained network."""
+    without_tf32()
     trained = Trained(load_checkpoint(setting.checkpoint))
-    (made,) = export_model(
-        trained.checkpoint, ExportOptions(variants=variants(("fp16",)), output=setting.folder), trained=trained
-    )
-    with open_runner(made.path, device=setting.device) as runner:
-        there = verify(trained.reference, runner.run, "fp16", what=runner.name)
-    return {"as its types say": figures(made.report), runner.name: figures(there)}
+    found: dict[str, Any] = {}
+    for variant in variants(tuple(PRECISIONS)):
+        options = ExportOptions(variants=(variant,), output=setting.folder)
+        try:
+            (made,) = export_model(trained.checkpoint, options, trained=trained)
+            found[f"{variant.precision}, as proved"] = figures(made.report)
+            with open_runner(made.path, device=setting.device) as runner:
+                there = verify(trained.reference, runner.run, variant.precision, what=runner.name)
+            found[runner.name] = figures(there)
+        except AetherDeployError as error:
+            found[f"{variant.precision}, not run"] = str(error).replace(str(setting.folder), ".")
+    return found
 
 
 def torch_half(setting: Setting) -> dict[str, Any]:
@@ -129,10 +138,23 @@ def _benchmark(setting: Setting, models: list[Path], shapes: list[str], *, peers
     return found
 
 
-def latency(setting: Setting) -> dict[str, Any]:
-    """PyTorch eager, channels last and compiled, and our files, at 256x256, 720p and 1080p, beside the roofline."""
-    shapes = ["1x3x16x24"] if setting.small else ["1x3x256x256", "1x3x720x1280", "1x3x1080x1920"]
-    return _benchmark(setting, [setting.checkpoint], shapes, peers=False)
+def latency_256(setting: Setting) -> dict[str, Any]:
+    """PyTorch eager, channels last and compiled, and our files, at 256x256, beside the roofline."""
+    return _latency(setting, "1x3x256x256")
+
+
+def latency_720p(setting: Setting) -> dict[str, Any]:
+    """The same at 1280x720."""
+    return _latency(setting, "1x3x720x1280")
+
+
+def latency_1080p(setting: Setting) -> dict[str, Any]:
+    """The same at 1920x1080."""
+    return _latency(setting, "1x3x1080x1920")
+
+
+def _latency(setting: Setting, shape: str) -> dict[str, Any]:
+    return _benchmark(setting, [setting.checkpoint], ["1x3x16x24" if setting.small else shape], peers=False)
 
 
 def ffn_forms(setting: Setting) -> dict[str, Any]:
@@ -170,7 +192,17 @@ def two_workers(setting: Setting) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     part.__name__: part
-    for part in (half_precision, torch_half, engine_rtx, engine_tensorrt, latency, ffn_forms, two_workers)
+    for part in (
+        precisions,
+        torch_half,
+        engine_rtx,
+        engine_tensorrt,
+        latency_256,
+        ffn_forms,
+        two_workers,
+        latency_720p,
+        latency_1080p,
+    )
 }
 
 
@@ -208,11 +240,13 @@ def main(network: str, device: str, small: bool, only: tuple[str, ...], inside: 
         for name in names:
             print(f"- {name}: {PARTS[name].__doc__}")
         return
-    parts = dict(run_parts(names, network, device, small=small))
+    parts: dict[str, Any] = {}
     found = {"machine": describe_machine(), "network": network, "device": device, "parts": parts}
-    if device != "cpu":
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"gpu_{network}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    for name, part in run_parts(names, network, device, small=small):
+        parts[name] = part
+        if device != "cpu":  # now, since a machine with a GPU may be lent, and taken back
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / f"gpu_{network}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(as_markdown(found))
 
 

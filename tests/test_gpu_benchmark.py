@@ -29,9 +29,9 @@ def test_without_a_gpu_it_says_what_it_would_do() -> None:
 @pytest.mark.parametrize(
     ("part", "shown"),
     [
-        ("half_precision", "| half_precision | as its types say | passed: "),
-        pytest.param("torch_half", "| torch_half | torch .half() | ", marks=pytest.mark.long),
-        pytest.param("latency", "| latency | ours, ONNX fp32, 1x3x16x24 | ", marks=pytest.mark.long),
+        ("torch_half", "| torch_half | torch .half() | "),
+        pytest.param("precisions", "| precisions | ONNX Runtime int8-fast CPU | passed: ", marks=pytest.mark.long),
+        pytest.param("latency_256", "| latency_256 | ours, ONNX fp32, 1x3x16x24 | ", marks=pytest.mark.long),
         pytest.param("ffn_forms", "_ffn1x1.onnx, 1x3x16x24 | ", marks=pytest.mark.long),
         pytest.param("two_workers", "| two_workers | seconds with 2 | ", marks=pytest.mark.long),
         ("engine_rtx", "| engine_rtx | skipped | an engine needs a GPU |"),
@@ -43,9 +43,9 @@ def test_a_part(part: str, shown: str) -> None:
 
 def test_a_part_that_fails_and_one_that_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "BUDGET", 6)
-    found = dict(gpu.run_parts(("latency", "ffn_forms"), "sample", "cpu", small=True))
-    assert "not done after" in found["latency"]["failed"]
+    found = dict(gpu.run_parts(("latency_256", "ffn_forms"), "sample", "cpu", small=True))
+    assert "not done after" in found["latency_256"]["failed"]
     assert found["ffn_forms"] == {"skipped": "6 s are over"}
     table = gpu.as_markdown({"network": "sample", "machine": {"gpu": "none"}, "parts": found})
-    assert "| latency | failed | not done after" in table
+    assert "| latency_256 | failed | not done after" in table
     assert json.dumps(found)

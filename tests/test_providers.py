@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from aether_deploy.artifacts.opening import open_runner
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import RunnerError
+from aether_deploy.extras import is_installed
 from aether_deploy.runners.devices import DEVICES, PROVIDERS, Device, device_of
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 
@@ -70,7 +71,8 @@ def test_the_number_reaches_the_provider(identity: Path, monkeypatch: pytest.Mon
     asked = []
 
     class Session:
-        def __init__(self, *_: object, providers: list[object]) -> None:
+        def __init__(self, *_: object, providers: list[object], enable_fallback: int) -> None:
+            assert not enable_fallback
             asked.extend(providers)
 
         def get_providers(self) -> list[str]:
@@ -100,3 +102,14 @@ def test_a_silent_fall_to_the_cpu(identity: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
     with pytest.raises(RunnerError, match="did not load, ONNX Runtime fell back to CPUExecutionProvider"):
         OnnxRunner(identity, device=Device("cuda"))
+
+
+@pytest.mark.skipif("TensorrtExecutionProvider" not in ort.get_available_providers(), reason="built without TensorRT")
+@pytest.mark.skipif(is_installed("tensorrt-cu13"), reason="TensorRT is here")
+def test_a_provider_without_its_libraries_is_one_line_and_no_chatter(
+    identity: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Left alone, ONNX Runtime prints a banner to stdout, into what `--json` writes, and goes on with the CPU.
+    with pytest.raises(RunnerError, match=r"^TensorrtExecutionProvider did not load \(.*TensorRT"):
+        OnnxRunner(identity, device=Device("tensorrt"))
+    assert not capfd.readouterr().out

@@ -7,7 +7,13 @@ import logging
 from aether_deploy.artifacts.formats import Finding
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import RunnerError
-from aether_deploy.extras import clashing_onnxruntimes, install_provider, is_installed, repair_onnxruntime
+from aether_deploy.extras import (
+    clashing_onnxruntimes,
+    install_extra,
+    install_provider,
+    is_installed,
+    repair_onnxruntime,
+)
 from aether_deploy.runners.devices import PROVIDERS, Device
 from aether_deploy.runners.onnx_runtime import onnxruntime_errors, open_session
 from aether_deploy.text import in_one_line
@@ -39,6 +45,8 @@ def examine_providers() -> list[Finding]:
                 detail = "not in the installed ONNX Runtime"
                 found.append(Finding("provider", provider.name, False, detail, remedy))
             continue
+        if name == "tensorrt":  # ONNX Runtime has the provider, and needs TensorRT's own libraries for it
+            remedy = install_extra("tensorrt")
         missing = driver.problem if provider.nvidia else ""
         problem = missing or _try(name)
         found.append(

@@ -79,8 +79,10 @@ class OnnxRunner(Runner):
             try:
                 self._session = open_session(read.data, _options(threads, optimized, as_written=as_written), device)
             except self._errors as error:
-                reason = in_one_line(error)
-                raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); export it again") from error
+                reason, remedy = in_one_line(error), "export it again"
+                if not row.in_onnxruntime and device != _CPU:
+                    remedy = f"it may lack operators for {self.precision} there: choose --device cpu, or export in fp16"
+                raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); {remedy}") from error
             shape = self._read_ends(path)
             try:
                 self.spec = network_of(self.metadata)
@@ -206,7 +208,14 @@ def open_session(model: Path | bytes, options: Any, device: Device) -> Any:
         session = ort.InferenceSession(model, options)
     else:
         settings = {} if device == _CPU else {"device_id": str(device.index)}
-        session = ort.InferenceSession(model, options, providers=[(provider.name, settings)])
+        providers = [(provider.name, settings)]
+        try:
+            # It would go on with the CPU, now or after a failed run, and say so on stdout.
+            session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+        except (ValueError, RuntimeError) as error:
+            if device == _CPU:
+                raise
+            raise RunnerError(f"{provider.name} did not load ({in_one_line(error)})") from error
     if session.get_providers()[0] != provider.name:
         raise RunnerError(f"{provider.name} did not load, ONNX Runtime fell back to {session.get_providers()[0]}")
     return session
