@@ -42,7 +42,8 @@ def command(
         from aether_deploy.artifacts.comparing import compare
 
         compared = compare(a, b, gate=gate, images=images, device=device, trust=trust)
-        compared.require(f"{b}, compared with {a},")
+        hint = "" if b.suffix == ".engine" else "; `aether-deploy locate` with the same files names the layer"
+        compared.require(f"{b}, compared with {a},", hint=hint)
     out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
     out.print(f"A {a} ({first})")
     out.print(f"B {b} ({second})")

@@ -24,6 +24,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"html_report": "the page that `report` writes", "timing": "what `benchmark` measures"},
     {"artifacts": "the files: formats, pipeline, opening, inspection"},
     {"engines": "TensorRT and TensorRT-RTX", "neosr_run": "runs of neosr in processes of its own"},
+    {"locating": "the first layer that differs, and what each one costs"},
     {"proof": "cases, reference, figures and verdict, manifest"},
     {"pictures": "pictures, folders and videos through a network, in tiles"},
     {"runners": "PyTorch, ONNX Runtime, and half precision executed as its types say"},

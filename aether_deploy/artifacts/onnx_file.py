@@ -18,7 +18,7 @@ from aether_deploy.artifacts.model import Artifact, ExportOptions, Source, Targe
 from aether_deploy.artifacts.onnx_proof import prove_again, write_proved
 from aether_deploy.artifacts.onnx_providers import examine_providers
 from aether_deploy.engines.gpus import read_driver
-from aether_deploy.errors import ExportError, RunnerError
+from aether_deploy.errors import AetherDeployError, ExportError, RunnerError
 from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.files import publish, sha256_of, staging
 from aether_deploy.graphs.shapes import dynamic_shapes, static_shapes
@@ -27,11 +27,14 @@ from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
 from aether_deploy.proof.manifest import Manifest, require_match
+from aether_deploy.proof.verdict import ParityError
 from aether_deploy.runners.devices import Device, device_of
 from aether_deploy.runners.onnx_reading import read_onnx
 from aether_deploy.runners.onnx_runtime import OnnxRunner
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from aether_deploy.network.family import NetworkSpec
     from aether_deploy.proof.reference import Trained
     from aether_deploy.runners.protocol import Runner
@@ -85,6 +88,8 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     path = folder / name
     try:
         proof = write_proved(graph, spec, variant, source.reference, path, source.options)
+    except ParityError as error:
+        raise ParityError(f"{error}; {_where(source, graph, path)}", error.report) from error
     except RunnerError as error:
         if family_of(spec).operators is not None or variant.static is not None:
             raise
@@ -105,6 +110,16 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     )
     written.write(path)
     return Artifact(target, target.path, proof.report, written)
+
+
+def _where(source: Source, graph: ir.Model, path: Path) -> str:
+    """The first layer of a file that did not pass which is wrong, or the one that costs most."""
+    from aether_deploy.artifacts.locating_files import locate_made
+
+    try:
+        return locate_made(source.checkpoint, graph, path, source.options.images).verdict
+    except AetherDeployError as error:
+        return f"which layer is not known ({error})"
 
 
 def prove(file: KnownFile, trained: Trained) -> Manifest:

@@ -28,6 +28,7 @@ COMMANDS = {
     "validate": "validate",
     "export": "export",
     "parity": "parity",
+    "locate": "locate",
     "verify": "verify",
     "upscale": "upscale",
     "conform": "conform",

@@ -36,9 +36,9 @@ class Comparison:
     report: ParityReport
     left_out: tuple[str, ...]
 
-    def require(self, what: str = "the second file") -> None:
-        """Raises ParityError, naming the worst input, unless both are the same network."""
-        self.report.require(what)
+    def require(self, what: str = "the second file", *, hint: str = "") -> None:
+        """Raises ParityError, with the worst input and the hint in its message, unless both are the same network."""
+        self.report.require(what, hint=hint)
 
 
 def compare_runners(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aether_deploy.errors import RunnerError
 
-__all__ = ["DEVICES", "PROVIDERS", "Device", "Provider", "device_of"]
+__all__ = ["CPU", "DEVICES", "PROVIDERS", "Device", "Provider", "device_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,9 @@ class Device:
     def nvidia(self) -> bool:
         """Whether it is a GPU of NVIDIA's."""
         return self.name in PROVIDERS and PROVIDERS[self.name].nvidia
+
+
+CPU = Device("cpu")
 
 
 def device_of(text: str | None) -> Device:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -20,17 +20,18 @@ from aether_deploy.errors import AetherDeployError, OutOfMemoryError, RunnerErro
 from aether_deploy.extras import install_provider, is_installed
 from aether_deploy.memory_limit import memory_limit
 from aether_deploy.precisions.table import PRECISIONS
-from aether_deploy.runners.devices import PROVIDERS, Device, Provider
+from aether_deploy.runners.devices import CPU, PROVIDERS, Device, Provider
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.onnx_reading import OnnxModel, network_of, read_onnx
 from aether_deploy.runners.protocol import Runner, measured_scale
 from aether_deploy.text import in_one_line
 
-__all__ = ["OnnxRunner", "onnxruntime_errors", "open_session", "preload_libraries", "require_provider"]
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["GraphSession", "OnnxRunner", "onnxruntime_errors", "open_session", "preload_libraries", "require_provider"]
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-
-_CPU = Device("cpu")
 
 _SPARE = 512 << 20
 # 8192x8192: as an image of floats 0.8 GB, and a network takes a hundred times as much.
@@ -59,7 +60,7 @@ class OnnxRunner(Runner):
         self,
         path: Path,
         *,
-        device: Device = _CPU,
+        device: Device = CPU,
         threads: int | None = None,
         model: OnnxModel | None = None,
         optimized: Path | None = None,
@@ -80,7 +81,7 @@ class OnnxRunner(Runner):
                 self._session = open_session(read.data, _options(threads, optimized, as_written=as_written), device)
             except self._errors as error:
                 reason, remedy = in_one_line(error), "export it again"
-                if not row.in_onnxruntime and device != _CPU:
+                if not row.in_onnxruntime and device != CPU:
                     remedy = f"it may lack operators for {self.precision} there: choose --device cpu, or export in fp16"
                 raise RunnerError(f"{path}: ONNX Runtime cannot load it ({reason}); {remedy}") from error
             shape = self._read_ends(path)
@@ -142,6 +143,43 @@ class OnnxRunner(Runner):
         self._session = None
 
 
+class GraphSession:
+    """A graph of any inputs and outputs in ONNX Runtime.
+
+    Args:
+        model: the graph; at most the first of its inputs may be in half precision.
+        device: see `OnnxRunner`.
+        as_written: see `OnnxRunner`.
+    Raises:
+        RunnerError: ONNX Runtime cannot load it, or the provider is missing.
+    """
+
+    def __init__(self, model: ir.Model, *, device: Device = CPU, as_written: bool = False) -> None:
+        self._errors = onnxruntime_errors()
+        try:
+            data = OnnxModel.of(model).data
+            self._session = open_session(data, _options(None, None, as_written=as_written), device)
+        except self._errors as error:
+            raise RunnerError(f"ONNX Runtime cannot load the graph ({in_one_line(error)})") from error
+        self._kinds = {item.name: _TYPES.get(item.type, np.float32) for item in self._session.get_inputs()}
+        self._names = [item.name for item in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Output -> its values in float32, for the inputs that the graph has; what it has not is ignored.
+
+        Raises:
+            RunnerError: an input is missing, or ONNX Runtime refused it.
+        """
+        try:
+            taken = {name: feeds[name].astype(kind, copy=False) for name, kind in self._kinds.items()}
+            found = self._session.run(None, taken)
+        except KeyError as error:
+            raise RunnerError(f"the graph wants an input {error}") from error
+        except self._errors as error:
+            raise RunnerError(f"the graph cannot be run: {in_one_line(error)}") from error
+        return {name: np.asarray(value, np.float32) for name, value in zip(self._names, found, strict=True)}
+
+
 def _options(threads: int | None, optimized: Path | None, *, as_written: bool) -> Any:
     import onnxruntime as ort
 
@@ -180,7 +218,7 @@ def _allowance(model: OnnxModel, device: Device) -> int:
     # With all the memory that there is, ONNX Runtime still says so when it ends; the system would kill the process.
     image = min(pixels * _BYTES_PER_PIXEL, int(psutil.virtual_memory().available)) if pixels <= _MOST_PIXELS else 0
     threads = (os.cpu_count() or 1) * _BYTES_PER_THREAD
-    return 8 * len(model.data) + image + threads + (_SPARE if device == _CPU else _SPARE_OF_GPU)
+    return 8 * len(model.data) + image + threads + (_SPARE if device == CPU else _SPARE_OF_GPU)
 
 
 def open_session(model: Path | bytes, options: Any, device: Device) -> Any:
@@ -207,13 +245,13 @@ def open_session(model: Path | bytes, options: Any, device: Device) -> Any:
         options.add_provider_for_devices([found[device.index]], {})
         session = ort.InferenceSession(model, options)
     else:
-        settings = {} if device == _CPU else {"device_id": str(device.index)}
+        settings = {} if device == CPU else {"device_id": str(device.index)}
         providers = [(provider.name, settings)]
         try:
             # It would go on with the CPU, now or after a failed run, and say so on stdout.
             session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
         except (ValueError, RuntimeError) as error:
-            if device == _CPU:
+            if device == CPU:
                 raise
             raise RunnerError(f"{provider.name} did not load ({in_one_line(error)})") from error
     if session.get_providers()[0] != provider.name:
