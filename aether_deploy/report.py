@@ -34,6 +34,7 @@ __all__ = [
     metavar="JSON",
     help="The output of `benchmark --json`, to show as bars.",
 )
+@click.option("--layers", is_flag=True, help="Show what each layer errs, as `locate` does; takes longer.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @cli.device_option
 @cli.trust_option
@@ -44,6 +45,7 @@ def command(
     output: Path | None,
     images: Path | None,
     benchmark: Path | None,
+    layers: bool,
     overwrite: bool,
     device: str,
     trust: bool,
@@ -55,6 +57,8 @@ def command(
     Without AGAINST nothing is compared: the page shows the proof that the manifest records, and says so. Exits with 3
     if the comparison fails; the page is still written and says so first.
     """
+    if layers and against is None:
+        raise click.UsageError("--layers needs AGAINST, the checkpoint that MODEL came from")
     name = f"{model.resolve().name}.html"
     target = output or model.parent / name
     target = target / name if target.is_dir() else target
@@ -64,7 +68,7 @@ def command(
         from aether_deploy.html_report.facts import Request
         from aether_deploy.html_report.page import write_report
 
-        facts = write_report(Request(model, against, images, device, trust), target, benchmark=benchmark)
+        facts = write_report(Request(model, against, images, device, trust, layers=layers), target, benchmark=benchmark)
     found = {"report": str(target), "bytes": target.stat().st_size, **facts.as_dict()}
     if facts.parity is not None:
         from aether_deploy.proof.verdict import ParityError

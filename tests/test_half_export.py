@@ -26,7 +26,7 @@ from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
 from aether_deploy.precisions import forms
-from aether_deploy.precisions.choices import POLICIES
+from aether_deploy.precisions.choices import POLICIES, TRIED
 from aether_deploy.precisions.forms import onnx_model
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.cases import parity_cases
@@ -203,7 +203,7 @@ def test_auto_stops_at_the_first_that_passes(tmp_path: Path, call: Callable[...,
     assert (islands["asked"], islands["policy"]) == ("auto", "all-norms")
     assert [(step["policy"], step["passed"]) for step in islands["measured"]] == [
         ("none", False),
-        ("tail", False),
+        ("ends", False),
         ("all-norms", True),
     ]
     said = [line for line in ran.out.splitlines() if line.startswith("auto ")]
@@ -217,7 +217,7 @@ def test_auto_that_finds_nothing_says_the_figure_of_each(tmp_path: Path, call: C
     ran = call("export", source, "--precision", "fp16", "--islands", "auto")
     assert ran.code == 3
     line = error_line(ran)
-    assert all(f"{policy} fails: " in line for policy in POLICIES)
+    assert all(f"{policy} fails: " in line for policy in TRIED)
     assert "Conv overflows fp16: use --precision bf16" in line
     assert list(tmp_path.iterdir()) == [source]
     # And so it is: bf16 has the range.

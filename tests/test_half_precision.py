@@ -45,6 +45,7 @@ def computed(model: ir.Model, op: str) -> list[ir.DataType]:
 ISLANDS = {
     "none": (FLOAT16, FLOAT16, FLOAT16, FLOAT16),
     "tail": (FLOAT16, FLOAT, FLOAT16, FLOAT16),
+    "ends": (FLOAT16, FLOAT, FLOAT, FLOAT16),
     "all-norms": (FLOAT, FLOAT16, FLOAT16, FLOAT16),
     "default": (FLOAT, FLOAT, FLOAT, FLOAT16),
 }
@@ -73,6 +74,7 @@ def test_a_policy_keeps_what_it_says_and_nothing_else(model: ir.Model, policy: s
         ("none", "fp16", 0),
         ("none", "fp32", 2),
         ("tail", "fp32", 3),
+        ("ends", "fp32", 2),
         ("all-norms", "fp32", 10),
         ("default", "fp32", 10),
         ("default", "fp16", 11),
@@ -213,7 +215,7 @@ class TestRequires:
         [
             (("int4", "fp32", "none"), "precision 'int4'; expected fp32, fp16, bf16, int8, int8-fast, fp8"),
             (("fp16", "bf16", "none"), "io 'bf16'; expected fp32, fp16"),
-            (("fp16", "fp32", "some"), "islands 'some'; expected none, tail, all-norms, default, auto"),
+            (("fp16", "fp32", "some"), "islands 'some'; expected none, tail, ends, all-norms, default, auto"),
         ],
     )
     def test_values(self, wrong: tuple[str, str, str], said: str) -> None:

@@ -348,6 +348,19 @@ def test_other_json_is_no_benchmark(folder: Path, call: Call, text: str) -> None
     assert not (folder / f"{FP32}.html").exists()
 
 
+def test_what_each_layer_costs(folder: Path, call: Call) -> None:
+    ran = call("report", folder / FP16, folder / "2x_Calm.pth", "--layers", "--json")
+    assert ran.code == 0, ran.err
+    rows = ran.json["layers"]["layers"]
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    page_of(folder / f"{FP16}.html")
+    most = max(rows, key=lambda row: row["share"])
+    text = (folder / f"{FP16}.html").read_text(encoding="utf-8")
+    assert f"{most['layer']} causes {most['share']:.0%} of the error" in text
+    assert "Which layer costs what" in text and "Share of the error that each layer causes" in text
+    assert call("report", folder / FP16, "--layers").code == 2
+
+
 @pytest.fixture(scope="module")
 def built(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shapes = (SMALL_PROFILE.min,), (SMALL_PROFILE.opt,), (SMALL_PROFILE.max,)

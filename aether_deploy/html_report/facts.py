@@ -26,6 +26,7 @@ from aether_deploy.samples import PHOTOS
 from aether_deploy.text import printable
 
 if TYPE_CHECKING:
+    from aether_deploy.locating.location import Location
     from aether_deploy.network.checkpoint import Checkpoint
     from aether_deploy.runners.protocol import Runner
 
@@ -50,6 +51,7 @@ class Request:
         device: that the model runs on; see `open_runner`.
         trust: accept files that no manifest vouches for.
         trained: the checkpoint `against`, if it was read already, perhaps with options that its file does not tell.
+        layers: find what each layer of the model errs; both must be checkpoints or ONNX files.
     """
 
     model: Path
@@ -58,6 +60,7 @@ class Request:
     device: str = "auto"
     trust: bool = False
     trained: Checkpoint | None = None
+    layers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Facts:
         siblings: (name, bytes) of the model, the checkpoint, and the files beside the model from the same checkpoint.
         statements: what a reader must know about how this was found, each a sentence.
         created: UTC, ISO 8601.
+        location: what each layer errs; None if it was not asked for.
     """
 
     request: Request
@@ -87,6 +91,7 @@ class Facts:
     siblings: tuple[tuple[str, int], ...]
     statements: tuple[str, ...]
     created: str
+    location: Location | None = None
 
     @property
     def verdict(self) -> str:
@@ -107,6 +112,7 @@ class Facts:
             "statements": list(self.statements),
             "parity": self.parity and self.parity.as_dict(),
             "photos": [photo.as_dict() for photo in self.photos],
+            **({"layers": self.location.as_dict()} if self.location else {}),
         }
 
 
@@ -142,8 +148,26 @@ def examine(request: Request) -> Facts:
         *([] if photos else ["No photo is an input that the network takes, so there are no pictures."]),
         *(f"Warning of this run: {warning}." for warning in warned),
     ]
-    siblings = _siblings(request, model, against)
-    return Facts(request, model, against, runner.name, parity, photos, whole, siblings, tuple(statements), utc_now())
+    location = None
+    if request.layers and request.against is not None:
+        from aether_deploy.artifacts.locating_files import locate_files
+
+        device = None if request.device == "auto" else request.device
+        found = locate_files(request.against, request.model, device=device, images=request.images, trust=request.trust)
+        location = found.location
+    return Facts(
+        request,
+        model,
+        against,
+        runner.name,
+        parity,
+        photos,
+        whole,
+        _siblings(request, model, against),
+        tuple(statements),
+        utc_now(),
+        location,
+    )
 
 
 def _compare(

@@ -18,7 +18,7 @@ from aether_deploy.artifacts.formats import FORMATS
 from aether_deploy.files import replacing
 from aether_deploy.html_report.crops import Photo, data_uri, detail, heat_uri, scale_uri
 from aether_deploy.html_report.facts import Facts, Request, examine
-from aether_deploy.html_report.plots import layers_plot, margin_plot, ranges_plot, sizes_plot
+from aether_deploy.html_report.plots import layers_plot, margin_plot, ranges_plot, shares_plot, sizes_plot
 from aether_deploy.html_report.speed import Speed, read_speed
 from aether_deploy.precisions.precision import Tolerance
 from aether_deploy.proof.words import headline, in_levels, verdict_line
@@ -74,6 +74,8 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         measure=_measure(facts, target),
         ranges=ranges_plot(activations) if activations else "",
         layers=layers_plot(quantization["layers"]) if quantization else "",
+        location=facts.location,
+        shares=shares_plot(facts.location.layers) if facts.location else "",
         speed=speed,
         model_rows=list(_rows(facts.model)),
         against_rows=list(_rows(facts.against)) if facts.against else [],

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["layers_plot", "margin_plot", "ranges_plot", "sizes_plot"]
+    from aether_deploy.locating.location import LayerError
+
+__all__ = ["layers_plot", "margin_plot", "ranges_plot", "shares_plot", "sizes_plot"]
 
 # Stand-ins that Matplotlib writes, and what the page's style sheet calls them.
 _COLOURS = {
@@ -102,6 +104,10 @@ def ranges_plot(activations: Mapping[str, Any]) -> Markup:
     return _svg(figure, f"Largest activations of {len(ordered)} operators; the limit is {_plain(limit)}")
 
 
+# Rows of a plot that could have hundreds.
+_MOST = 24
+
+
 def _figure(rows: int) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
@@ -159,6 +165,22 @@ def layers_plot(layers: Sequence[Mapping[str, Any]]) -> Markup:
     axes.set_xlabel("error alone, as a multiple of what is allowed", color=_QUIET)
     kept = ", ".join(name for row in layers if not row["eight_bits"] for name in row["layers"]) or "none"
     return _svg(figure, f"Error of each of {len(ordered)} layers alone in 8 bits; kept in fp32: {kept}")
+
+
+def shares_plot(rows: Sequence[LayerError]) -> Markup:
+    """What each layer alone causes of the picture's squared error, in the order of execution.
+
+    Args:
+        rows: with shares; of more than `_MOST` those that cause most.
+    """
+    most = sorted(rows, key=lambda row: row.share or 0.0)[-_MOST:]
+    ordered = [row for row in reversed(rows) if row in most]
+    figure, axes = _figure(len(ordered))
+    axes.barh(range(len(ordered)), [100 * (row.share or 0.0) for row in ordered], color=_BAR, height=0.6)
+    _rows(axes, [row.layer for row in ordered])
+    axes.set_xlabel("% of the squared error", color=_QUIET)
+    told = ", ".join(f"{row.layer} {row.share or 0.0:.0%}" for row in reversed(most[-5:]))
+    return _svg(figure, f"Share of the error that each layer causes: {told}")
 
 
 def _svg(figure: Figure, description: str) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from aether_deploy.precisions.choices import AUTO, IO, POLICIES
+from aether_deploy.precisions.choices import AUTO, IO, POLICIES, TRIED
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -17,7 +17,7 @@ __all__ = ["convert_to"]
 
 
 def convert_to(name: str, storage: str, graph: ir.Model, roles: Roles, io: str, islands: str) -> Iterator[Conversion]:
-    """A strongly typed graph for each policy to try: the given one, or all of them, cheapest first.
+    """A strongly typed graph for each policy to try: the given one, or those of `TRIED`, cheapest first.
 
     Args:
         name: of the precision.
@@ -33,7 +33,7 @@ def convert_to(name: str, storage: str, graph: ir.Model, roles: Roles, io: str, 
 
     from aether_deploy.graphs.half_precision import to_half
 
-    for policy in POLICIES if islands == AUTO else (islands,):
+    for policy in TRIED if islands == AUTO else (islands,):
         yield to_half(
             graph,
             ir.DataType[storage],
