@@ -72,6 +72,13 @@ __all__ = ["command"]
     help="Least PSNR of 8 bits to the trained network on photos; the precision's own by default.",
     show_default=False,
 )
+@click.option(
+    "--max-lost",
+    type=float,
+    metavar="DB",
+    help="Most PSNR that 8 bits may lose against ground truth, photos shrunk by bicubic; 0.01 by default.",
+    show_default=False,
+)
 @click.option("--ffn", type=cli.Choice(FFN_FORMS), default="linear", help="The FFN's layers; SM75 needs conv1x1.")
 @click.option(
     "--opset",
@@ -112,6 +119,7 @@ def command(
     islands: str,
     calibration: Path | None,
     quality: float | None,
+    max_lost: float | None,
     ffn: str,
     opset: int | None,
     static: Shape | None,
@@ -154,6 +162,7 @@ def command(
             engine=EngineOptions(min_shapes, opt_shapes, max_shapes, gpus, workspace),
             calibration=calibration,
             quality=quality,
+            max_lost=max_lost,
         )
         from aether_deploy.artifacts.pipeline import export_model, plan_export
         from aether_deploy.network.checkpoint import load_checkpoint
@@ -241,8 +250,10 @@ def _show_choice(manifest: Manifest, out: Console) -> None:
             out.print(f"auto    {describe_step(step)}")
     if manifest.quantization:
         lost = max((truth["lost"] for truth in manifest.quantization["ground_truth"]), default=None)
+        count = sum(manifest.quantization.get("clipped", {}).values())
+        clipped = f"; {count} values clipped" if count else ""
         against = "" if lost is None else f"; at most {max(lost, 0):.4f} dB of PSNR against ground truth is lost"
-        out.print(f"8 bits  {manifest.fp32_islands['policy']}, the others would err too much{against}")
+        out.print(f"8 bits  {manifest.fp32_islands['policy']}, the others would err too much{against}{clipped}")
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +32,19 @@ settings.load_profile("default")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(CountsPlugin())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry() -> Iterator[None]:
+    """PyTorch's exporter makes its list of operators anew for each export, half of an export's time; here once."""
+    try:
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+    except ImportError:  # another version of PyTorch
+        yield
+        return
+    made_once = staticmethod(functools.cache(registry.from_torchlib))
+    with mock.patch.object(registry, "from_torchlib", made_once):
+        yield
 
 
 @pytest.fixture

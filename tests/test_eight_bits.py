@@ -81,6 +81,24 @@ def test_integers_and_floats_give_the_same(made: tuple[Path, Ran]) -> None:
         assert artifact["activations"]["headroom"] > 1
 
 
+def test_what_is_clipped_is_counted(made: tuple[Path, Ran], tmp_path: Path) -> None:
+    for artifact in made[1].json["artifacts"]:
+        clipped = artifact["quantization"]["clipped"]
+        assert len(clipped) == artifact["fp32_islands"]["casts"]
+        assert set(clipped.values()) == {0}
+    model = onnx.load(made[0] / INT8)
+    _clipped(model)
+    onnx.save(model, tmp_path / INT8)
+    with eight_bits.AsWritten(tmp_path / INT8) as runner:
+        noise = np.random.default_rng(0).random((1, 3, 24, 32), dtype=np.float32)
+        runner.run(noise)
+        once = dict(runner.clipped)
+        runner.run(noise)
+    assert any(once.values())
+    assert runner.clipped == {name: 2 * count for name, count in once.items()}
+    assert all((once[name] > 0) == (share > 1) for name, share in runner.shares.items())
+
+
 def test_no_pair_of_weights_saturates(made: tuple[Path, Ran]) -> None:
     found = list(_weights(onnx.load(made[0] / FAST)))
     assert len(found) == 6
@@ -246,9 +264,26 @@ def test_more_quality_keeps_more_in_fp32(made: tuple[Path, Ran], tmp_path: Path,
     assert not list(tmp_path.glob("no/*"))
 
 
+@pytest.mark.long
+def test_less_that_may_be_lost_keeps_more_in_fp32(
+    made: tuple[Path, Ran], tmp_path: Path, call: Callable[..., Ran]
+) -> None:
+    (before, _) = made[1].json["artifacts"]
+    worst = max(row["lost"] for row in before["quantization"]["ground_truth"])
+    assert 0 < worst < 0.01
+    budget = worst / 2
+    ran = call("export", SAMPLE, "--precision", "int8", "--max-lost", budget, "-o", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    (artifact,) = ran.json["artifacts"]
+    assert all(row["lost"] <= budget for row in artifact["quantization"]["ground_truth"])
+    assert artifact["fp32_islands"]["ops"]["MatMul"] > before["fp32_islands"]["ops"]["MatMul"]
+    assert "may lose up to 0.01" in error_line(call("export", SAMPLE, "--precision", "int8", "--max-lost", "0.1"))
+
+
 def test_what_the_options_are_for(checkpoint_file: Path, call: Callable[..., Ran]) -> None:
     for words, says in (
         (("--quality", "70"), "are for 8 bits"),
+        (("--max-lost", "0.001"), "are for 8 bits"),
         (("--calibration", PHOTOS), "are for 8 bits"),
         (("--precision", "int8", "--ffn", "conv1x1"), "is for linear layers"),
         (("--precision", "int8", "--io", "fp16"), "are for half precision"),

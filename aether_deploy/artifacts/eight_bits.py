@@ -167,6 +167,7 @@ class AsWritten(OnnxRunner):
     Attributes:
         shares: layers -> largest absolute value that was quantized, as a share of the largest that is not clipped, over
             all runs so far; above 1 it was clipped.
+        clipped: layers -> how many values were clipped, over all runs so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -176,18 +177,26 @@ class AsWritten(OnnxRunner):
             label, most = _written(node, path)
             absolute = ir.node("Abs", node.inputs[:1], name=f"{node.name}_abs")
             largest = ir.node("ReduceMax", [absolute.outputs[0]], {"keepdims": 0}, name=f"{node.name}_largest")
-            model.graph.append(absolute)
+            limit = new_constant(model.graph, f"{node.name}_most", np.array(most, np.float32))
+            beyond = ir.node("Greater", [absolute.outputs[0], limit], name=f"{node.name}_beyond")
+            ones = ir.node("Cast", [beyond.outputs[0]], {"to": ir.DataType.FLOAT.value}, name=f"{node.name}_ones")
+            count = ir.node("ReduceSum", [ones.outputs[0]], {"keepdims": 0}, name=f"{node.name}_clipped")
+            model.graph.extend([absolute, beyond, ones])
             _add_output(model.graph, largest, ir.Shape([]))
+            _add_output(model.graph, count, ir.Shape([]))
             self._labels.append((label, most))
         self.shares: dict[str, float] = {}
+        self.clipped: dict[str, int] = {}
         super().__init__(path, model=OnnxModel.of(model), as_written=True)
         self.shares.clear()
+        self.clipped.clear()
 
     def run(self, lr: Array) -> Array:
         """See `Runner`."""
-        image, *largest = self.outputs(lr)
-        for (label, most), value in zip(self._labels, largest, strict=True):
-            self.shares[label] = max(self.shares.get(label, 0.0), float(value) / most)
+        image, *found = self.outputs(lr)
+        for (label, most), largest, count in zip(self._labels, found[::2], found[1::2], strict=True):
+            self.shares[label] = max(self.shares.get(label, 0.0), float(largest) / most)
+            self.clipped[label] = self.clipped.get(label, 0) + int(count)
         return np.asarray(image, dtype=np.float32)
 
     def headroom(self) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def write_eight_bits(
     truths = ground_truths(options.images, options.calibration, scale=spec.scale, **shapes)
     calibration = calibration_inputs(options.calibration, **shapes)
     gate = reference.tolerances[variant.precision]
+    most = variant.row.max_lost if options.max_lost is None else options.max_lost
     if options.quality is not None:
         gate = dataclasses.replace(gate, min_psnr=options.quality)
         reference = dataclasses.replace(reference, tolerances={**reference.tolerances, variant.precision: gate})
@@ -56,7 +57,7 @@ def write_eight_bits(
         made.model.metadata_props["aether_deploy.fp32_islands"] = json.dumps(made.as_dict())
         save_onnx(made.model, path)
         check_onnx(path)
-        report, activations, found = _judge(path, variant, reference, shrunk, truths)
+        report, activations, found = _judge(path, variant, reference, shrunk, truths, most)
         measured.append({"policy": made.policy, "casts": made.casts, **report.summary()})
         if report.passed:
             return Proof(
@@ -83,19 +84,29 @@ def _where(options: ExportOptions) -> str:
 
 def prove_eight_bits(path: Path, variant: Variant, reference: Reference, islands: Mapping[str, Any]) -> Proof:
     """Compares a file that was made before, but not with ground truth; see `onnx_proof.prove_again`."""
-    report, activations, _ = _judge(path, variant, reference, Reference((), (), reference.tolerances), [])
+    nothing = Reference((), (), reference.tolerances)
+    report, activations, _ = _judge(path, variant, reference, nothing, [], None)
     report.require(path.name)
     measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
     return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": activations})
 
 
 def _judge(
-    path: Path, variant: Variant, reference: Reference, shrunk: Reference, truths: Sequence[GroundTruth]
+    path: Path,
+    variant: Variant,
+    reference: Reference,
+    shrunk: Reference,
+    truths: Sequence[GroundTruth],
+    most: float | None,
 ) -> tuple[ParityReport, dict[str, Any], dict[str, Any]]:
     """Runs the file in ONNX Runtime, in integers if it has them, and as it is written.
 
+    Args:
+        path, variant, reference: of the file.
+        shrunk, truths: shrunk photos with the outputs before rounding, and what they were shrunk from.
+        most: dB of PSNR against those that may be lost.
     Returns:
-        the worse report, activations, executions and ground truth.
+        the worse report, activations, and what a manifest's `quantization` has of executions.
     """
     outputs: list[Array] = []
     gate, what, reports = variant.precision, path.name, {}
@@ -106,7 +117,7 @@ def _judge(
 
     with AsWritten(path) as floats:
         reports["floats"] = verify(reference, floats.run, gate, what=f"{what}, in floats,")
-        activations = floats.headroom()
+        activations, clipped = floats.headroom(), dict(floats.clipped)
     with OnnxRunner(path) as runner:
         if variant.row.in_onnxruntime:
             reports["integers"] = verify(reference, runner.run, gate, what=what)
@@ -115,7 +126,6 @@ def _judge(
     for pair, exact, actual, result in zip(truths, shrunk.outputs, outputs, against.results, strict=True):
         before, after = (psnr(mean_squared_error(pair.hr, image.clip(0, 1))) for image in (exact, actual))
         lost.append({"photo": printable(pair.name), "psnr": before, "lost": before - after})
-        most = variant.row.max_lost
         if not result.failure and most is not None and not before - after <= most:
             failure = f"{before - after:.3f} dB of PSNR against ground truth is lost, at most {most} is allowed"
             result = dataclasses.replace(result, failure=failure)
@@ -123,4 +133,4 @@ def _judge(
     worse = max(reports.values(), key=lambda one: (not one.passed, one.overall.max_abs))
     judged = dataclasses.replace(worse, results=(*worse.results, *results))
     executions = {name: report.summary() for name, report in reports.items()}
-    return judged, activations, {"ground_truth": lost, "executions": executions}
+    return judged, activations, {"ground_truth": lost, "executions": executions, "clipped": clipped}

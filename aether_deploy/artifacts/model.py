@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from aether_deploy.arrays import Shape
     from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.precisions.forms import Exported
 
 __all__ = ["Artifact", "ExportOptions", "ExportPlan", "Source", "Target"]
 
@@ -35,6 +36,7 @@ class ExportOptions:
         calibration: folder of low-resolution photos on which the ranges of 8 bits are found; by default parts of
             packaged ones. None of them may be in `images`.
         quality: least PSNR of 8 bits to the network as it was trained, in dB; by default the precision's own.
+        max_lost: most PSNR that 8 bits may lose against ground truth, in dB; by default the precision's own.
     """
 
     formats: tuple[str, ...] = ("onnx",)
@@ -45,6 +47,7 @@ class ExportOptions:
     engine: EngineOptions = field(default_factory=EngineOptions)
     calibration: str | os.PathLike[str] | None = None
     quality: float | None = None
+    max_lost: float | None = None
 
     @property
     def static(self) -> Shape | None:
@@ -92,13 +95,15 @@ class ExportPlan:
 class Source:
     """What every target is made from: the fused network, the trained one's outputs, and the options.
 
-    `proved` collects the ONNX files as they are written, so that none is made twice.
+    `exported` collects what the exporter gave, and `proved` the ONNX files as they are written, so that nothing is made
+    twice.
     """
 
     checkpoint: Checkpoint
     network: nn.Module
     reference: Reference
     options: ExportOptions = field(default_factory=ExportOptions)
+    exported: Exported = field(default_factory=dict)
     proved: dict[Variant, Artifact] = field(default_factory=dict)
 
 

@@ -93,7 +93,8 @@ def _convert(source: Source, variant: Variant, path: Path) -> None:
     from aether_deploy.precisions.forms import fp32_model
 
     spec = source.checkpoint.spec.as_fused()
-    graph = fp32_model(source.network, spec, Variant("fp32", ffn=variant.ffn, opset=variant.opset))
+    plain = Variant("fp32", ffn=variant.ffn, opset=variant.opset)
+    graph = fp32_model(source.network, spec, plain, source.exported)
     with scratch("ncnn") as folder:
         save_onnx(graph, folder / "network.onnx")
         first, second = (f"[1,{spec.in_chans},{height},{width}]" for height, width in _SHAPES)

@@ -83,7 +83,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     spec = source.checkpoint.spec.as_fused()
     variant, name = target.variant, target.path.name
     logger.info("exporting %s", name)
-    graph = fp32_model(source.network, spec, variant)
+    graph = fp32_model(source.network, spec, variant, source.exported)
     graph.metadata_props.update(_metadata(source, variant))
     path = folder / name
     try:

@@ -53,11 +53,16 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
         raise ExportError(f"static shape {shape}; expected {expected}")
     stem = folder / f"{checkpoint.spec.scale}x_{name}"
     eight = [variant.precision for variant in options.variants if variant.row.quantizes]
-    if (options.calibration is not None or options.quality is not None) and not eight:
-        raise ExportError("--calibration and --quality are for 8 bits; add --precision int8, or leave them out")
+    if not eight and (options.calibration, options.quality, options.max_lost) != (None, None, None):
+        raise ExportError(
+            "--calibration, --quality and --max-lost are for 8 bits; add --precision int8, or leave them out"
+        )
     least = max((PRECISIONS[name].tolerance.min_psnr for name in eight), default=0.0)
     if options.quality is not None and not options.quality >= least:
         raise ExportError(f"quality {options.quality} dB; {' and '.join(eight)} need at least {least:g}")
+    most = min((PRECISIONS[name].max_lost or 0.0 for name in eight), default=0.0)
+    if options.max_lost is not None and not 0 < options.max_lost <= most:
+        raise ExportError(f"max-lost {options.max_lost} dB; {' and '.join(eight)} may lose up to {most:g}")
     return ExportPlan(
         checkpoint,
         options,

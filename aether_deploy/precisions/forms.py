@@ -16,23 +16,32 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
 
+    from aether_deploy.arrays import Shape
     from aether_deploy.graphs.conversion import Conversion
     from aether_deploy.network.family import NetworkSpec
 
-__all__ = ["conversions", "fp32_model", "in_form", "onnx_model"]
+# (opset, static shape) -> the exporter's graph.
+type Exported = dict[tuple[int, Shape | None], ir.Model]
+
+__all__ = ["Exported", "conversions", "fp32_model", "in_form", "onnx_model"]
 
 
-def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant) -> ir.Model:
+def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant, exported: Exported | None = None) -> ir.Model:
     """The variant's graph before rounding: its opset, shapes and FFN, in fp32.
 
     Args:
         network: fused, in eval mode; not changed.
         spec: of that network.
         variant: the form.
+        exported: what the exporter gave for this network so far, to which is added: variants of one opset and shape
+            share it.
     Raises:
         ExportError: see `export_onnx` and `in_form`.
     """
-    return in_form(export_onnx(network, spec, opset=variant.opset, static=variant.static), spec, variant)
+    known, key = {} if exported is None else exported, (variant.opset, variant.static)
+    if key not in known:
+        known[key] = export_onnx(network, spec, opset=variant.opset, static=variant.static)
+    return in_form(known[key], spec, variant)
 
 
 def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model:

@@ -121,6 +121,7 @@ class _Quantization(_Strict):
     layers: list[_Layers]
     ground_truth: list[_GroundTruth]
     executions: dict[Text, _Summary]
+    clipped: dict[Text, Count] = {}
 
 
 class _DynamicShapes(_Strict):

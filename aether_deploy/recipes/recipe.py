@@ -87,6 +87,9 @@ class Export(_Table):
     )
     calibration: Annotated[str, Field(description="Photos for the ranges of 8 bits; packaged ones by default.")] = ""
     quality: Annotated[float, Field(gt=0, description="Least PSNR of 8 bits to the trained network, dB.")] | None = None
+    max_lost: (
+        Annotated[float, Field(gt=0, description="Most PSNR that 8 bits may lose against ground truth, dB.")] | None
+    ) = None
     ffn: Annotated[str, OneOf(tuple(FFN_FORMS)), Field(description="The FFN's layers; SM75 needs conv1x1.")] = "linear"
     opset: Annotated[int, Field(description="ONNX opset; 0 is 20, or 22 for bf16.", ge=0, lt=OPSETS.stop)] = 0
     static: Annotated[Shape, Field(description="A fixed input shape, such as 1x3x256x256.")] | None = None

@@ -134,7 +134,7 @@ def _validating(work: Work) -> Iterator[Step]:
 def _exporting(work: Work) -> Iterator[Step]:
     for number, table in enumerate(work.recipe.export):
         plan = plan_export(work.checkpoint, _options(work, table))
-        eight_bits = (photos(table.calibration) if table.calibration else "", table.quality)
+        eight_bits = (photos(table.calibration) if table.calibration else "", table.quality, table.max_lost)
 
         def make(needed: Sequence[Step], plan: ExportPlan = plan) -> None:
             targets = tuple(step.target for step in needed if step.target is not None)
@@ -187,6 +187,7 @@ def _options(work: Work, table: Export) -> ExportOptions:
         ),
         calibration=table.calibration or None,
         quality=table.quality,
+        max_lost=table.max_lost,
     )
 
 
