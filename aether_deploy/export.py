@@ -253,7 +253,9 @@ def _show_choice(manifest: Manifest, out: Console) -> None:
         count = sum(manifest.quantization.get("clipped", {}).values())
         clipped = f"; {count} values clipped" if count else ""
         against = "" if lost is None else f"; at most {max(lost, 0):.4f} dB of PSNR against ground truth is lost"
-        out.print(f"8 bits  {manifest.fp32_islands['policy']}, the others would err too much{against}{clipped}")
+        every = all(row["eight_bits"] for row in manifest.quantization["layers"])
+        others = "" if every else ", the others would err too much"
+        out.print(f"8 bits  {manifest.fp32_islands['policy']}{others}{against}{clipped}")
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:

@@ -34,7 +34,7 @@ from aether_deploy.proof.verdict import ParityError
 from aether_deploy.runners.onnx_runtime import GraphSession
 from tests.helpers.commands import Ran
 from tests.helpers.graphs import with_weight
-from tests.helpers.networks import SAMPLE, save, tiny
+from tests.helpers.networks import SAMPLE, calm, save, tiny
 from tests.helpers.variations import first_of
 
 Damage = Callable[[ir.Model], ir.Model]
@@ -254,21 +254,22 @@ def _exports(folder: Path, *, checkpoint: Path = SAMPLE, **options: Any) -> Iter
 
 
 def test_files_from_the_command_line(tmp_path: Path, call: Callable[..., Ran]) -> None:
-    (half,) = _exports(tmp_path, variants=(Variant("fp16"),))
-    ran = call("locate", SAMPLE, half)
+    source = save(calm(scale=2, embed_dim=12, depths=(1, 2), lk_kernel=7), tmp_path / "2x_Calm.pth")
+    (half,) = _exports(tmp_path, checkpoint=source, variants=(Variant("fp16"),))
+    ran = call("locate", source, half)
     assert ran.code == 0
     assert "no layer differs by more than its precision explains; " in ran.out
     assert "█" in ran.out and "next: python -m aether_deploy.parity" in ran.out
     damaged = tmp_path / "damaged.onnx"
-    save_onnx(weight("layers.1.0.ffn.fc2.weight", times=-1)(ir.load(half)), damaged)
+    save_onnx(weight("layers.1.1.ffn.fc2.weight", times=-1)(ir.load(half)), damaged)
     part = tmp_path / "part.onnx"
-    ran = call("locate", SAMPLE, damaged, "--json", "--no-shares", "--reduce", part)
+    ran = call("locate", source, damaged, "--json", "--no-shares", "--reduce", part)
     found = json.loads(ran.out)
-    assert found["first"]["layer"] == "layers.1.0.ffn.fc2"
-    assert found["first"]["what"].startswith("1 of 2048 values of layers.1.0.ffn.fc2.weight")
+    assert found["first"]["layer"] == "layers.1.1.ffn.fc2"
+    assert found["first"]["what"].startswith("1 of 288 values of layers.1.1.ffn.fc2.weight")
     assert found["reduced"]["nodes"] <= 3 and part.is_file() and part.with_suffix(".npz").is_file()
     assert all(row["share"] is None for row in found["layers"])
-    ran = call("locate", SAMPLE, damaged, "--reduce", part)
+    ran = call("locate", source, damaged, "--reduce", part)
     assert ran.code == 1 and "--overwrite" in ran.err
 
 

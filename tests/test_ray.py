@@ -136,6 +136,7 @@ class TestOnTwoMachines:
         assert len(result.failures) == 1
         assert tree(tmp_path / "out") == alone
 
+    @pytest.mark.long
     def test_a_machine_that_goes(
         self, mortal: Cluster, network: Network, pictures: Path, alone: dict[str, bytes], tmp_path: Path
     ) -> None:
@@ -147,6 +148,7 @@ class TestOnTwoMachines:
         assert len(result.failures) == 1
         assert tree(tmp_path / "out") == alone
 
+    @pytest.mark.long
     def test_a_video(self, cluster: Cluster, network: Network, tmp_path: Path) -> None:
         source = encode(tmp_path / "in.mkv", frames=11)
         upscale_video(Upscaler(open_runner(network.files[0])), source, tmp_path / "alone.mkv", VideoOptions(part=4))

@@ -447,6 +447,7 @@ def test_somebody_elses_record_is_refused_as_a_folder(tmp_path: Path, cooked: Ki
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_neosr_validates_and_only_when_something_changed(kitchen: Kitchen) -> None:
     kitchen.recipe["validate"] = {"images": str(kitchen.photos)}
     states = kitchen.states()

@@ -433,6 +433,7 @@ def test_a_name_without_a_letter_ends_before_anything_is_run(
     assert "no letter or digit" in error_line(ran)
 
 
+@pytest.mark.long
 def test_a_network_of_another_value_range(tmp_path: Path, call: Callable[..., Ran]) -> None:
     """The file does not tell its range; the report, the proof and who opens the fused file know it all the same."""
     checkpoint = save(small(img_range=255.0), tmp_path / "2x_T.pth")

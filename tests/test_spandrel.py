@@ -254,6 +254,7 @@ class TestExport:
         assert call("parity", SPAN, exported / "2x_span_sample_fp32_op20.onnx").code == 0
         assert call("parity", COMPACT, exported / "2x_span_sample_fp32_op20.onnx").code == 3
 
+    @pytest.mark.long
     def test_shape_arithmetic_stays_in_integers(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
         """Compact enlarges its input by a Resize, whose scales are fp32 in every precision."""
         ran = call("export", COMPACT, "--precision", "fp16", "-o", tmp_path)
@@ -264,6 +265,7 @@ class TestExport:
         held = {value.name: value.data_type for value in model.graph.initializer}
         assert held[resize.input[2]] == onnx.TensorProto.FLOAT
 
+    @pytest.mark.long
     def test_an_engine(self, exported: Path, call: Callable[..., Ran]) -> None:
         """Built for GPUs that are not here, from the proved file; so it says that it was not executed."""
         ran = call("export", SPAN, "--format", "tensorrt-rtx", "--precision", "fp16", "-o", exported)

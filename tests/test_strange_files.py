@@ -52,7 +52,9 @@ def _commands(suffix: str, folder: Path) -> list[str]:
     run = [f"upscale FILE {PHOTO} --tile 32 -o {folder / 'out.png'}", "parity FILE FILE"]
     if suffix == ".engine":
         return ["inspect FILE", *run]
-    return ["inspect FILE", *run] if suffix == ".onnx" else ["inspect FILE", f"fuse FILE -o {folder / 'fused.pth'}"]
+    if suffix == ".onnx":
+        return ["inspect FILE", *run, "locate FILE FILE --no-shares"]
+    return ["inspect FILE", f"fuse FILE -o {folder / 'fused.pth'}"]
 
 
 def test_checkpoints(tmp_path: Path, call: Call) -> None:

@@ -41,7 +41,7 @@ NAMES = ["a\nerror: b\x1b[2J", "Ünïcode 日本", "q[", "a b'\"c"]
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("name", first_of(NAMES, 2))
+@pytest.mark.parametrize("name", first_of(NAMES))
 def test_every_command_takes_any_name(name: str, tmp_path: Path, call: Callable[..., Ran]) -> None:
     """Folder and file; the results are proved, and nothing of the name reaches the terminal unescaped."""
     folder = tmp_path / f"{name}]"

@@ -14,7 +14,6 @@ from aether_deploy.network.aether_spec import AetherSpec
 from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.commands import Ran, error_line
 from tests.helpers.neosr_checkout import make_checkout, make_photos
-from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +57,8 @@ fused_init = true
 """
 
 
-@pytest.mark.parametrize("scale", first_of([2, 4]))
+@pytest.mark.long
+@pytest.mark.parametrize("scale", [2, 4])
 def test_each_training_options_file_loads_in_neosr_as_it_is(
     tmp_path: Path, scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

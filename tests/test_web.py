@@ -103,6 +103,7 @@ def test_the_pixels_are_ours(opened: Callable[..., Page], folder: Path, tmp_path
         assert np.abs(np.asarray(theirs.convert("RGB")).astype(int) - np.asarray(ours)).max() <= 1
 
 
+@pytest.mark.long
 def test_without_a_connection(opened: Callable[..., Page], tmp_path: Path) -> None:
     """Once it is loaded."""
     page = opened()

@@ -17,7 +17,7 @@ from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.eight_bit_numbers import largest_of
-from aether_deploy.graphs.passes import PASSES, applied
+from aether_deploy.graphs.passes import AFTER_8_BITS, PASSES, applied
 from aether_deploy.graphs.quantized_layers import LinearInput, Observed, QuantizedLayers, linear_inputs
 from aether_deploy.network.families import family_of
 from aether_deploy.proof.calibration import Calibration
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aether_deploy.precisions.precision import Tolerance
     from aether_deploy.precisions.variant import Variant
 
-__all__ = ["AsWritten", "Layers", "quantized_graphs"]
+__all__ = ["AsWritten", "Layers", "QuantizedGraph", "quantized_graphs"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,20 @@ class Layers:
         return {"layers": list(self.read.layers), "share": self.share, "eight_bits": eight_bits}
 
 
+@dataclass
+class QuantizedGraph(Conversion):
+    """A graph with layers in 8 bits.
+
+    Attributes:
+        layers: `Layers.as_dict` of every candidate.
+    """
+
+    layers: list[dict[str, Any]]
+
+
 def quantized_graphs(
     graph: ir.Model, spec: NetworkSpec, variant: Variant, calibration: Calibration, gate: Tolerance
-) -> Iterator[tuple[Conversion, list[dict[str, Any]]]]:
+) -> Iterator[QuantizedGraph]:
     """The graph with as many layers in 8 bits as the gate may allow, then with fewer and fewer.
 
     Those that cost most for the time that they save are left out first.
@@ -71,8 +82,6 @@ def quantized_graphs(
         variant: says which layers.
         calibration: what ranges, mean errors and costs are found on.
         gate: by which the file will be judged.
-    Yields:
-        (the graph, `Layers.as_dict` of every candidate).
     Raises:
         ExportError: the graph has no such layers, or each of them alone errs too much.
     """
@@ -83,7 +92,7 @@ def quantized_graphs(
     observed = _observe(graph, every, calibration.images)
     costs = _costs(graph, every, observed, calibration, gate, variant)
     kept = sorted(costs, key=lambda layers: layers.share / layers.read.products)
-    folds = [PASSES[name]() for name in family_of(spec).passes if name == "fold_norms"]
+    folds = [PASSES[name]() for name in family_of(spec).passes if name in AFTER_8_BITS]
     tried = False
     while kept:
         if sum(layers.share for layers in kept) <= _DOUBT:
@@ -92,7 +101,8 @@ def quantized_graphs(
             # What stays in fp32 is made as fast as in an fp32 file.
             made.model = applied(made.model, *folds)
             tried = True
-            yield made, [layers.as_dict(eight_bits=layers.read.name in names) for layers in costs]
+            layers_of = [layers.as_dict(eight_bits=layers.read.name in names) for layers in costs]
+            yield QuantizedGraph(**vars(made), layers=layers_of)
         kept.pop()
     if not tried:
         best = min(costs, key=lambda layers: layers.share)

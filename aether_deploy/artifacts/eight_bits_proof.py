@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.arrays import Array, mean_squared_error, psnr
-from aether_deploy.artifacts.eight_bits import AsWritten, quantized_graphs
-from aether_deploy.artifacts.onnx_check import Proof, check_onnx, describe_step
+from aether_deploy.artifacts.candidates import first_that_passes
+from aether_deploy.artifacts.eight_bits import AsWritten, QuantizedGraph, quantized_graphs
+from aether_deploy.artifacts.onnx_check import Proof, describe_step
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.calibration import GroundTruth, calibration_inputs, ground_truths
 from aether_deploy.proof.cases import Case
@@ -40,8 +40,6 @@ def write_eight_bits(
 
     `path` holds the graph before rounding, whose report is `before`.
     """
-    from aether_deploy.graphs.exporter import save_onnx
-
     shapes: dict[str, Any] = {"in_chans": spec.in_chans, "static": variant.static}
     truths = ground_truths(options.images, options.calibration, scale=spec.scale, **shapes)
     calibration = calibration_inputs(options.calibration, **shapes)
@@ -52,30 +50,24 @@ def write_eight_bits(
         reference = dataclasses.replace(reference, tolerances={**reference.tolerances, variant.precision: gate})
     with OnnxRunner(path) as exact:
         shrunk = capture(exact.run, [Case(f"{pair.name} shrunk", pair.lr) for pair in truths], reference.tolerances)
-    measured = []
-    for made, layers in quantized_graphs(graph, spec, variant, calibration, gate):
-        made.model.metadata_props["aether_deploy.fp32_islands"] = json.dumps(made.as_dict())
-        save_onnx(made.model, path)
-        check_onnx(path)
-        report, activations, found = _judge(path, variant, reference, shrunk, truths, most)
-        measured.append({"policy": made.policy, "casts": made.casts, **report.summary()})
-        if report.passed:
-            return Proof(
-                report,
-                {
-                    "fp32_islands": {
-                        "asked": variant.islands,
-                        **made.as_dict(),
-                        "measured": measured,
-                        "before_rounding": before.summary(),
-                    },
-                    "weights": made.weights_as_dict(),
-                    "activations": activations,
-                    "quantization": {"calibration": _where(options), "layers": layers, **found},
-                },
-            )
+
+    def judge(_made: QuantizedGraph) -> tuple[ParityReport, tuple[dict[str, Any], dict[str, Any]]]:
+        report, *found = _judge(path, variant, reference, shrunk, truths, most)
+        return report, (found[0], found[1])
+
+    candidates = quantized_graphs(graph, spec, variant, calibration, gate)
+    made, report, (activations, found), measured = first_that_passes(candidates, path, judge)
     report.require(path.name, hint=f"; use fp16 (tried {'; '.join(map(describe_step, measured))})")
-    raise AssertionError("one of them passed")
+    islands = {"asked": variant.islands, **made.as_dict(), "measured": measured}
+    return Proof(
+        report,
+        {
+            "fp32_islands": {**islands, "before_rounding": before.summary()},
+            "weights": made.weights_as_dict(),
+            "activations": activations,
+            "quantization": {"calibration": _where(options), "layers": made.layers, **found},
+        },
+    )
 
 
 def _where(options: ExportOptions) -> str:

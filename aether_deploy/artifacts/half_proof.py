@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aether_deploy.artifacts.onnx_check import Proof, check_onnx, describe_step
+from aether_deploy.artifacts.candidates import first_that_passes
+from aether_deploy.artifacts.onnx_check import Proof, describe_step
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.verdict import ParityReport, Reference, verify
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -26,19 +26,16 @@ def write_half(
     graph: ir.Model, spec: NetworkSpec, variant: Variant, reference: Reference, path: Path, before: ParityReport
 ) -> Proof:
     """Writes and proves the variant; `auto` islands are chosen on the way. See `onnx_proof.write_proved`."""
-    from aether_deploy.graphs.exporter import save_onnx
     from aether_deploy.precisions.forms import conversions
 
-    name, measured = path.name, []
-    for conversion in conversions(graph, spec, variant):
-        conversion.model.metadata_props["aether_deploy.fp32_islands"] = json.dumps(conversion.as_dict())
-        save_onnx(conversion.model, path)
-        check_onnx(path)
+    name = path.name
+
+    def judge(conversion: Conversion) -> tuple[ParityReport, RoundedRunner]:
         with _proof_runner(path, variant) as runner:
-            report = verify(reference, runner.run, variant.precision, what=f"{name}, islands {conversion.policy}")
-        measured.append({"policy": conversion.policy, "casts": conversion.casts, **report.summary()})
-        if report.passed:
-            break
+            what = f"{name}, islands {conversion.policy}"
+            return verify(reference, runner.run, variant.precision, what=what), runner
+
+    conversion, report, runner, measured = first_that_passes(conversions(graph, spec, variant), path, judge)
     tried = f" (tried {'; '.join(map(describe_step, measured))})" if len(measured) > 1 else ""
     report.require(name, hint=_hint(runner, conversion, variant) + tried)
     islands = {"asked": variant.islands, **conversion.as_dict(), "measured": measured}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from aether_deploy.arrays import Array
 from aether_deploy.artifacts.formats import KnownFile
-from aether_deploy.artifacts.opening import known_file
+from aether_deploy.artifacts.opening import known_file, open_known
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.opsets import OPSETS
@@ -89,7 +89,7 @@ def locate_files(
     for file in files:
         if file.format.kind not in ("checkpoint", "onnx"):
             raise RunnerError(f"{file.path}: shows no layers; give checkpoints or ONNX files")
-    graphs = [None if file.format.kind == "checkpoint" else _graph(file) for file in files]
+    graphs = [None if file.format.kind == "checkpoint" else _graph(file, trust=trust) for file in files]
     form = next((graph for graph in reversed(graphs) if graph is not None), None)
     variant = Variant() if form is None else _variant(form)
     loaded = [load_checkpoint(file.path) if graph is None else None for file, graph in zip(files, graphs, strict=True)]
@@ -137,7 +137,9 @@ def locate_made(trained: Checkpoint, exact: ir.Model, made: Path, images: str | 
     return locate(pair, dict(list(_inputs(pair, spec, images, _SMALL).items())[:1]))
 
 
-def _graph(file: KnownFile) -> ir.Model:
+def _graph(file: KnownFile, *, trust: bool) -> ir.Model:
+    # A stranger's file may be anything: opened as `parity` does, it is image to image and runs.
+    open_known(file, trust=trust, faithful=True).close()
     return graph_of(read_onnx(file.path), file.path)
 
 

@@ -10,7 +10,7 @@ from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
 from aether_deploy.graphs.fold_norms import FoldedNorms
 from aether_deploy.graphs.shuffle_last import ShuffleLast
 
-__all__ = ["PASSES", "applied"]
+__all__ = ["AFTER_8_BITS", "PASSES", "applied"]
 
 # Name -> pass over an fp32 graph that leaves the function unchanged; a family names those that suit it.
 PASSES: dict[str, type[ir.passes.InPlacePass]] = {
@@ -19,6 +19,8 @@ PASSES: dict[str, type[ir.passes.InPlacePass]] = {
     "channels_last_sum": ChannelsLastSum,
     "fold_norms": FoldedNorms,
 }
+# A folded layer has no norm of its own whose scale could take up a factor; what stays in fp32 is folded later.
+AFTER_8_BITS = frozenset({"fold_norms"})
 
 
 def applied(model: ir.Model, *passes: ir.passes.PassBase) -> ir.Model:

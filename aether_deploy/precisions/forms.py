@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs.exporter import export_onnx
-from aether_deploy.graphs.passes import PASSES, applied
+from aether_deploy.graphs.passes import AFTER_8_BITS, PASSES, applied
 from aether_deploy.network.families import family_of
 from aether_deploy.precisions.choices import AUTO, POLICIES
 from aether_deploy.precisions.variant import Variant
@@ -55,8 +55,7 @@ def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model
     if not variant.row.half:
         names += family_of(spec).passes
     if variant.row.quantizes:
-        # A folded layer has no norm of its own whose scale could take up a factor; what stays in fp32 is folded later.
-        names = [name for name in names if name != "fold_norms"]
+        names = [name for name in names if name not in AFTER_8_BITS]
     return applied(exported, *(PASSES[name]() for name in names))
 
 
