@@ -267,6 +267,7 @@ class TestPlans:
             assert f"noise {shape}" in cases
         assert not any("2x3x" in case or "1x1" in case.split()[-1][3:] for case in cases)
 
+    @pytest.mark.long
     def test_in_a_repository_for_triton(
         self, onnx_copy: Path, checkpoint: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
     ) -> None:

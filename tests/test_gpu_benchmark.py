@@ -29,7 +29,7 @@ def test_without_a_gpu_it_says_what_it_would_do() -> None:
 @pytest.mark.parametrize(
     ("part", "shown"),
     [
-        ("torch_half", "| torch_half | torch .half() | "),
+        pytest.param("torch_half", "| torch_half | torch .half() | ", marks=pytest.mark.long),
         pytest.param("precisions", "| precisions | ONNX Runtime int8-fast CPU | passed: ", marks=pytest.mark.long),
         pytest.param("latency_256", "| latency_256 | ours, ONNX fp32, 1x3x16x24 | ", marks=pytest.mark.long),
         pytest.param("ffn_forms", "_ffn1x1.onnx, 1x3x16x24 | ", marks=pytest.mark.long),

@@ -287,6 +287,16 @@ def test_a_fused_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_reference_in_half_precision(tmp_path: Path) -> None:
+    path = save(calm(scale=2, embed_dim=12, depths=(1, 2), lk_kernel=7), tmp_path / "2x_Calm.pth")
+    half, brain = _exports(tmp_path, checkpoint=path, variants=(Variant("fp16"), Variant("bf16", opset=22)))
+    found = locate_files(half, brain).location
+    assert found.first is None
+    assert all(layer.share is None for layer in found.layers)
+    assert any(layer.alone > 1e-3 for layer in found.layers)
+
+
+@pytest.mark.long
 def test_an_onnx_file_as_reference(tmp_path: Path) -> None:
     path = save(tiny(), tmp_path / "2x_Tiny.pth")
     (plain,) = _exports(tmp_path, checkpoint=path)

@@ -102,6 +102,7 @@ def test_a_script_that_leaves_early(tmp_path: Path, script: str) -> None:
     assert "half way" in raised.value.log_tail
 
 
+@pytest.mark.long
 def test_another_file_that_registers_our_names(tmp_path: Path) -> None:
     other = (
         "from neosr.utils.registry import ARCH_REGISTRY\n\n@ARCH_REGISTRY.register()\ndef aether():\n    return None\n"

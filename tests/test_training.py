@@ -163,6 +163,7 @@ def test_training_options_are_checked_before_neosr_starts(tmp_path: Path, call: 
     assert "accumulate needs --neosr" in error_line(call("train", wrong))
 
 
+@pytest.mark.long
 def test_too_few_images_for_one_batch_end_a_training_at_once(
     tmp_path: Path, call: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from aether_deploy.artifacts.opening import known_file, open_known
 from aether_deploy.engines.gpus import read_driver
 from aether_deploy.errors import ExportError, RunnerError
 from aether_deploy.graphs.opsets import OPSETS
+from aether_deploy.graphs.sites import sites_of
 from aether_deploy.locating.location import Location, locate
 from aether_deploy.locating.pair import Pair
 from aether_deploy.locating.reduction import Reduced, reduce
@@ -43,6 +44,8 @@ __all__ = ["Located", "locate_files", "locate_made"]
 _SIZE = (32, 48)
 # Of a file that was just made, where nobody asked for more.
 _SMALL = (16, 24)
+# Up to so many sites, those of aether_large, their shares are found too: seconds, a run of the network for each.
+_FEW_SITES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def locate_files(
         _variant(made).precision,
         chosen,
         loaded[0],
+        _variant(exact).precision,
     )
     inputs = _inputs(pair, spec, images, _SIZE)
     location = locate(pair, inputs, shares=shares)
@@ -134,7 +138,8 @@ def locate_made(trained: Checkpoint, exact: ir.Model, made: Path, images: str | 
         _variant(graph).precision,
         trained=trained,
     )
-    return locate(pair, dict(list(_inputs(pair, spec, images, _SMALL).items())[:1]))
+    inputs = dict(list(_inputs(pair, spec, images, _SMALL).items())[:1])
+    return locate(pair, inputs, shares=len(sites_of(exact)) <= _FEW_SITES)
 
 
 def _graph(file: KnownFile, *, trust: bool) -> ir.Model:

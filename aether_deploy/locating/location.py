@@ -28,7 +28,6 @@ __all__ = ["Difference", "LayerError", "Location", "locate"]
 
 logger = logging.getLogger(__name__)
 
-_FP32 = PRECISIONS["fp32"]
 # A layer of the exported graph against the trained one's, both with what all layers before it erred in float32.
 _OF_EXPORT = 5e-5
 
@@ -116,15 +115,18 @@ def locate(pair: Pair, inputs: Mapping[str, Array], *, shares: bool = True) -> L
     Args:
         pair: both forms.
         inputs: name -> (N, C, H, W), values about [0, 1].
-        shares: find each layer's share too, which takes a run of the network for each of its sites.
+        shares: find each layer's share too, which takes a run of the network for each of its sites; needs a first form
+            in fp32.
     Raises:
         RunnerError: both forms have no layers in common by name, or one of them cannot be run.
     """
     sites = _common(pair)
     names = [site.name for site in sites]
+    shares = shares and pair.reference == "fp32"
     first: Difference | None = None
     alone, so_far, share = (dict.fromkeys(names, 0.0) for _ in range(3))
-    exact, made = session_of(read(pair.exact, names), _FP32, CPU), _session(pair, read(pair.made, names))
+    exact = session_of(read(pair.exact, names), PRECISIONS[pair.reference], CPU)
+    made = _session(pair, read(pair.made, names))
     given_made = _session(pair, given(pair.made, names))
     given_right = None if pair.right is None else _session(pair, given(pair.right, names))
     shift = GraphSession(shifted(pair.exact, names)) if shares else None

@@ -34,6 +34,7 @@ class Pair:
         precision: of the second, a key of `PRECISIONS`.
         device: that the second runs on.
         trained: the network as it was trained, if the first is a checkpoint.
+        reference: precision of the first, a key of `PRECISIONS`.
     """
 
     names: tuple[str, str]
@@ -43,6 +44,7 @@ class Pair:
     precision: str
     device: Device = CPU
     trained: Checkpoint | None = None
+    reference: str = "fp32"
 
     @property
     def row(self) -> Precision:

@@ -58,7 +58,7 @@ def reduce(pair: Pair, first: Difference, inputs: Mapping[str, Array], output: P
     there = {site.name for site in sites_of(pair.made)}
     cuts = [name for name in names[: names.index(first.site)] if name in there]
     start = {str(pair.exact.graph.inputs[0].name): lr, str(pair.made.graph.inputs[0].name): lr}
-    values = session_of(read(pair.exact, names), PRECISIONS["fp32"], CPU).run(start)
+    values = session_of(read(pair.exact, names), PRECISIONS[pair.reference], CPU).run(start)
     feeds = start | {f"{name}_given": value for name, value in values.items()}
     for count in range(min(_MOST, len(cuts)) + 1):
         kept = cuts[: len(cuts) - count]
