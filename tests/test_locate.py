@@ -287,6 +287,18 @@ def test_a_fused_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_another_network(tmp_path: Path) -> None:
+    """SPAN, whose activations change their inputs in place."""
+    span = Path(__file__).parent / "networks" / "2x_span_sample.pth"
+    (half,) = _exports(tmp_path, checkpoint=span, variants=(Variant("fp16"),))
+    assert locate_files(span, half, shares=False).location.first is None
+    damaged = tmp_path / "damaged.onnx"
+    save_onnx(weight("conv_cat.weight")(ir.load(half)), damaged)
+    first = locate_files(span, damaged, shares=False).location.first
+    assert first is not None and first.layer == "conv_cat"
+
+
+@pytest.mark.long
 def test_a_reference_in_half_precision(tmp_path: Path) -> None:
     path = save(calm(scale=2, embed_dim=12, depths=(1, 2), lk_kernel=7), tmp_path / "2x_Calm.pth")
     half, brain = _exports(tmp_path, checkpoint=path, variants=(Variant("fp16"), Variant("bf16", opset=22)))

@@ -44,8 +44,8 @@ __all__ = ["Located", "locate_files", "locate_made"]
 _SIZE = (32, 48)
 # Of a file that was just made, where nobody asked for more.
 _SMALL = (16, 24)
-# Up to so many sites, those of aether_large, their shares are found too: seconds, a run of the network for each.
-_FEW_SITES = 400
+# Up to so many sites, those of aether_medium, their shares are found too: seconds, a run of the network for each.
+_FEW_SITES = 450
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Layers:
     def _keep(self, name: str):  # type: ignore[no-untyped-def]  # torch's own hook types are not exported
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, torch.Tensor):
-                self.outputs[name] = output.numpy()
+                self.outputs[name] = output.numpy().copy()  # what follows may change it in place
 
         return hook
 
