@@ -4,7 +4,7 @@
 
 A small network of each, with random weights, is written as a checkpoint, read as a user's is, and exported in fp32 with
 dynamic shapes, where that is refused with a fixed size, and in fp16; each file is proved as always. Each architecture
-is a process of its own. About a quarter of an hour on two cores.
+is a process of its own. About an hour on two cores.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "AuraSR": ("UnetUpsampler", {}),
 }
-_SECONDS = 150
+_SECONDS = 420
 RESULTS = Path(__file__).parent / "results" / "architectures.json"
 _PAGE = """# Networks other than AetherNet
 
