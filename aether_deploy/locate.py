@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 # Layers that are shown without --verbose, those that cause most.
 _SHOWN = 12
-_BAR = 10
+_BAR = 6
 
 
 @click.command(cls=cli.Command, example="locate 2x_Name.pth out/2x_Name_fp16_op20.onnx", name="locate")
@@ -97,9 +97,11 @@ def _table(rows: list[LayerError]) -> Table:
 
     largest = max((row.share or 0.0) for row in rows) or 1.0
     shares = any(row.share is not None for row in rows)
-    table = Table(*(Column(name, no_wrap=True) for name in ("layer", "operator", "alone", "so far")))
-    for name in ("share", "") if shares else ():
-        table.add_column(name, no_wrap=True)
+    # Names may be folded in a narrow terminal, figures may not.
+    columns = [Column("layer", overflow="fold"), Column("operator", overflow="fold")]
+    columns += [Column(name, no_wrap=True, min_width=7) for name in ("alone", "so far")]
+    columns += [Column("share", no_wrap=True, min_width=5), Column("", no_wrap=True, min_width=_BAR)] if shares else []
+    table = Table(*columns)
     for row in rows:
         bar = "█" * round(_BAR * (row.share or 0.0) / largest)
         share = (f"{row.share:.1%}", bar) if row.share is not None else ()

@@ -54,7 +54,7 @@ def _steps(model: ir.Model, site: str, cuts: Collection[str]) -> Iterator[ir.Nod
 
 def _attributes(expected: ir.Node, seen: ir.Node) -> str:
     texts = [
-        {name: str(item.value) for name, item in node.attributes.items() if isinstance(item, ir.Attr)}
+        {name: _shown(item.value) for name, item in node.attributes.items() if isinstance(item, ir.Attr)}
         for node in (expected, seen)
     ]
     for name in dict.fromkeys([*texts[0], *texts[1]]):
@@ -62,6 +62,10 @@ def _attributes(expected: ir.Node, seen: ir.Node) -> str:
         if before != after:
             return f"{name} {printable(after, longest=40)}, {printable(before, longest=40)} expected"
     return ""
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _constants(expected: ir.Node, seen: ir.Node) -> str:
