@@ -62,7 +62,8 @@ def command(
     """
     cli.require_readable(a, b, images)
     if reduced is not None:
-        require_free(reduced, [a, b], overwrite=overwrite)
+        for target in (reduced, reduced.with_suffix(".npz")):
+            require_free(target, [a, b], overwrite=overwrite)
     cli.without_tf32()
     with cli.progress("locate"):
         from aether_deploy.artifacts.locating_files import locate_files
@@ -71,10 +72,7 @@ def command(
     out, location, part = cli.console(stderr=as_json), found.location, found.reduced
     out.print(f"A {a}")
     out.print(f"B {b} ({location.runs_as}), on {' and '.join(location.inputs)}")
-    rows = [layer for layer in location.layers if layer.alone or verbose]
-    if not verbose:
-        most = sorted(rows, key=lambda layer: -(layer.alone if layer.share is None else layer.share))[:_SHOWN]
-        rows = [layer for layer in rows if layer in most]
+    rows = list(location.layers) if verbose else [row for row in location.most(_SHOWN) if row.alone]
     if rows:
         out.print(_table(rows))
     out.print(location.verdict)

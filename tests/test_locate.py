@@ -271,6 +271,9 @@ def test_files_from_the_command_line(tmp_path: Path, call: Callable[..., Ran]) -
     assert all(row["share"] is None for row in found["layers"])
     ran = call("locate", source, damaged, "--reduce", part)
     assert ran.code == 1 and "--overwrite" in ran.err
+    part.unlink()
+    ran = call("locate", source, damaged, "--reduce", part)
+    assert ran.code == 1 and "part.npz" in ran.err and not part.exists()
 
 
 def test_a_fused_checkpoint(tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ def write_eight_bits(
         shrunk = capture(exact.run, [Case(f"{pair.name} shrunk", pair.lr) for pair in truths], reference.tolerances)
 
     def judge(_made: QuantizedGraph) -> tuple[ParityReport, tuple[dict[str, Any], dict[str, Any]]]:
-        report, *found = _judge(path, variant, reference, shrunk, truths, most)
-        return report, (found[0], found[1])
+        return _judge(path, variant, reference, shrunk, truths, most)
 
     candidates = quantized_graphs(graph, spec, variant, calibration, gate)
     made, report, (activations, found), measured = first_that_passes(candidates, path, judge)
@@ -77,7 +76,7 @@ def _where(options: ExportOptions) -> str:
 def prove_eight_bits(path: Path, variant: Variant, reference: Reference, islands: Mapping[str, Any]) -> Proof:
     """Compares a file that was made before, but not with ground truth; see `onnx_proof.prove_again`."""
     nothing = Reference((), (), reference.tolerances)
-    report, activations, _ = _judge(path, variant, reference, nothing, [], None)
+    report, (activations, _) = _judge(path, variant, reference, nothing, [], None)
     report.require(path.name)
     measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
     return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": activations})
@@ -90,7 +89,7 @@ def _judge(
     shrunk: Reference,
     truths: Sequence[GroundTruth],
     most: float | None,
-) -> tuple[ParityReport, dict[str, Any], dict[str, Any]]:
+) -> tuple[ParityReport, tuple[dict[str, Any], dict[str, Any]]]:
     """Runs the file in ONNX Runtime, in integers if it has them, and as it is written.
 
     Args:
@@ -98,7 +97,7 @@ def _judge(
         shrunk, truths: shrunk photos with the outputs before rounding, and what they were shrunk from.
         most: dB of PSNR against those that may be lost.
     Returns:
-        the worse report, activations, and what a manifest's `quantization` has of executions.
+        the worse report; activations, and what a manifest's `quantization` has of executions.
     """
     outputs: list[Array] = []
     gate, what, reports = variant.precision, path.name, {}
@@ -125,4 +124,4 @@ def _judge(
     worse = max(reports.values(), key=lambda one: (not one.passed, one.overall.max_abs))
     judged = dataclasses.replace(worse, results=(*worse.results, *results))
     executions = {name: report.summary() for name, report in reports.items()}
-    return judged, activations, {"ground_truth": lost, "executions": executions, "clipped": clipped}
+    return judged, (activations, {"ground_truth": lost, "executions": executions, "clipped": clipped})

@@ -19,7 +19,10 @@ from aether_deploy.graphs.only_rounded import require_only_rounded
 from aether_deploy.graphs.types import FLOATING, declared_type, largest_finite, slots_of, tensor_types
 from aether_deploy.network.family import Roles
 
-__all__ = ["HalfPrecision", "to_half"]
+__all__ = ["UNCAST", "HalfPrecision", "to_half"]
+
+# Behind the name of a result before its last Cast, which has the name itself.
+UNCAST = "_uncast"
 
 
 def to_half(
@@ -167,7 +170,7 @@ def _type_output(graph: ir.Graph, types: dict[ir.Node, ir.DataType], io: ir.Data
     assert producer is not None
     if types[producer] != io:
         name = str(last.name)
-        last.name = f"{name}_uncast"
+        last.name = f"{name}{UNCAST}"
         cast = _cast_node(last, io, name)
         cast.outputs[0].shape, last.shape, last.type = last.shape, None, None
         graph.insert_after(producer, cast)

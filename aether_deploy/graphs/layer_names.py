@@ -12,7 +12,7 @@ from collections import Counter
 
 import onnx_ir as ir
 
-__all__ = ["name_layers"]
+__all__ = ["layer_of", "name_layers"]
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 # How the exporter spells a layer whose name is an attribute of the module's class as well.
@@ -39,6 +39,12 @@ def name_layers(graph: ir.Graph) -> None:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.name = node.name
+
+
+def layer_of(node: ir.Node) -> str:
+    """The layer that a node was named after by `name_layers`; "" outside all layers."""
+    layer, slash, _ = str(node.name).partition("/")
+    return layer if slash else ""
 
 
 def _unique(name: str, taken: Counter[str]) -> str:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from aether_deploy.graphs.half_precision import UNCAST
+from aether_deploy.graphs.layer_names import layer_of
 from aether_deploy.graphs.types import HALF_TYPES, tensor_types
 
-__all__ = ["Site", "given", "part", "read", "shifted", "sites_of"]
+__all__ = ["Site", "given", "part", "read", "shifted", "sites_of", "upstream"]
 
 # These move or convert values; their errors are those of the site that reads them.
 _PASSING = frozenset(
@@ -22,8 +24,6 @@ _PASSING = frozenset(
         *("Identity", "Flatten", "Squeeze", "Unsqueeze", "Split", "Slice", "Concat", "Expand"),
     ]
 )
-# What half precision calls a result before its last Cast.
-_UNCAST = "_uncast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,8 @@ def sites_of(model: ir.Model) -> list[Site]:
         value = node.outputs[0]
         if node.op_type in _PASSING or value not in numbers:
             continue
-        name = str(value.name).removesuffix(_UNCAST)
-        layer, slash, _ = str(node.name).partition("/")
-        found.append(Site(name, layer if slash else name, node.op_type))
+        name = str(value.name).removesuffix(UNCAST)
+        found.append(Site(name, layer_of(node) or name, node.op_type))
     if not found or found[-1].name != last:  # the output is a moved one
         found.append(Site(last, found[-1].layer if found else last, found[-1].op if found else "Identity"))
     return found
@@ -109,7 +108,7 @@ def part(model: ir.Model, site: str, cuts: Collection[str]) -> ir.Model:
     model = given(model, [name for name in cuts if name != site])
     graph = model.graph
     (end,) = _values(graph, [site], outputs=True)
-    nodes = set(_upstream(end))
+    nodes = set(upstream(end))
     kind = tensor_types(graph)[end]
     for value in list(graph.outputs):
         graph.outputs.remove(value)
@@ -124,14 +123,17 @@ def part(model: ir.Model, site: str, cuts: Collection[str]) -> ir.Model:
     return model
 
 
-def _upstream(value: ir.Value) -> Iterator[ir.Node]:
-    waiting, seen = [value], set()
+def upstream(end: ir.Value, cuts: Collection[str] = ()) -> Iterator[ir.Node]:
+    """The operators that compute a tensor, from it back to the cuts, the nearest first; each once."""
+    waiting, seen = [end], set()
     while waiting:
-        node = waiting.pop().producer()
-        if node is not None and node not in seen:
-            seen.add(node)
-            yield node
-            waiting.extend(item for item in node.inputs if item is not None)
+        value = waiting.pop(0)
+        node = value.producer()
+        if node is None or node in seen or (value.name in cuts and value is not end):
+            continue
+        seen.add(node)
+        yield node
+        waiting.extend(item for item in node.inputs if item is not None)
 
 
 def _values(graph: ir.Graph, names: Collection[str], *, outputs: bool = False) -> Iterator[ir.Value]:

@@ -25,6 +25,8 @@ from aether_deploy.proof.words import headline, in_levels, verdict_line
 
 __all__ = ["render", "write_report"]
 
+# Layers whose shares are drawn; a network can have hundreds.
+_LAYERS = 24
 _KINDS = {row.kind: row.title for row in reversed(FORMATS.values())}
 
 
@@ -75,7 +77,7 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
         ranges=ranges_plot(activations) if activations else "",
         layers=layers_plot(quantization["layers"]) if quantization else "",
         location=facts.location,
-        shares=shares_plot(facts.location.layers) if facts.location else "",
+        shares=shares_plot(facts.location.most(_LAYERS)) if facts.location else "",
         speed=speed,
         model_rows=list(_rows(facts.model)),
         against_rows=list(_rows(facts.against)) if facts.against else [],

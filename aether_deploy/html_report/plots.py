@@ -104,10 +104,6 @@ def ranges_plot(activations: Mapping[str, Any]) -> Markup:
     return _svg(figure, f"Largest activations of {len(ordered)} operators; the limit is {_plain(limit)}")
 
 
-# Rows of a plot that could have hundreds.
-_MOST = 24
-
-
 def _figure(rows: int) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
@@ -171,15 +167,16 @@ def shares_plot(rows: Sequence[LayerError]) -> Markup:
     """What each layer alone causes of the picture's squared error, in the order of execution.
 
     Args:
-        rows: with shares; of more than `_MOST` those that cause most.
+        rows: with shares, at most a few dozen.
     """
-    most = sorted(rows, key=lambda row: row.share or 0.0)[-_MOST:]
-    ordered = [row for row in reversed(rows) if row in most]
+    ordered = list(reversed(rows))
     figure, axes = _figure(len(ordered))
     axes.barh(range(len(ordered)), [100 * (row.share or 0.0) for row in ordered], color=_BAR, height=0.6)
     _rows(axes, [row.layer for row in ordered])
     axes.set_xlabel("% of the squared error", color=_QUIET)
-    told = ", ".join(f"{row.layer} {row.share or 0.0:.0%}" for row in reversed(most[-5:]))
+    told = ", ".join(
+        f"{row.layer} {row.share or 0.0:.0%}" for row in sorted(rows, key=lambda row: -(row.share or 0.0))[:5]
+    )
     return _svg(figure, f"Share of the error that each layer causes: {told}")
 
 

@@ -8,6 +8,7 @@ from itertools import zip_longest
 import numpy as np
 import onnx_ir as ir
 
+from aether_deploy.graphs.sites import upstream
 from aether_deploy.graphs.types import tensor_types
 from aether_deploy.text import printable
 
@@ -39,17 +40,8 @@ def difference(right: ir.Model, made: ir.Model, site: str, cuts: Collection[str]
 
 
 def _steps(model: ir.Model, site: str, cuts: Collection[str]) -> Iterator[ir.Node]:
-    """The operators that compute a site, from it back to the cuts; each once."""
-    ends = [value for node in model.graph for value in node.outputs if value.name == site]
-    waiting, seen = ends, set()
-    while waiting:
-        value = waiting.pop(0)
-        node = value.producer()
-        if node is None or node in seen or (value.name in cuts and value.name != site):
-            continue
-        seen.add(node)
-        yield node
-        waiting.extend(item for item in node.inputs if item is not None)
+    for value in [value for node in model.graph for value in node.outputs if value.name == site]:
+        yield from upstream(value, cuts)
 
 
 def _attributes(expected: ir.Node, seen: ir.Node) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from aether_deploy.arrays import Array, finite
 from aether_deploy.errors import RunnerError
+from aether_deploy.graphs.layer_names import layer_of
 from aether_deploy.graphs.sites import Site, given, read, shifted, sites_of
 from aether_deploy.locating.as_written import difference
 from aether_deploy.locating.pair import Pair, relative, session_of
@@ -100,10 +101,15 @@ class Location:
         most = f"; {costly.layer} causes {costly.share:.0%} of the error" if costly and costly.share else ""
         return f"no layer differs by more than its precision explains{most}"
 
+    def most(self, count: int) -> list[LayerError]:
+        """The layers that cost most, or err most where shares were not asked for, in the order of execution."""
+        costly = sorted(self.layers, key=lambda row: (row.alone if row.share is None else row.share, row.alone))[
+            -count:
+        ]
+        return [row for row in self.layers if row in costly]
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        from dataclasses import asdict
-
         first = None if self.first is None else finite(asdict(self.first))
         layers = [finite(asdict(layer)) for layer in self.layers]
         return {"runs_as": self.runs_as, "inputs": list(self.inputs), "first": first, "layers": layers}
@@ -130,6 +136,7 @@ def locate(pair: Pair, inputs: Mapping[str, Array], *, shares: bool = True) -> L
     given_made = _session(pair, given(pair.made, names))
     given_right = None if pair.right is None else _session(pair, given(pair.right, names))
     shift = GraphSession(shifted(pair.exact, names)) if shares else None
+    looked_into: list[tuple[Mapping[str, Array], Array]] = []
     for name, lr in inputs.items():
         logger.info("each layer of %s on %s", pair.names[1], name)
         start = {pair.exact.graph.inputs[0].name or "": lr, pair.made.graph.inputs[0].name or "": lr}
@@ -139,6 +146,7 @@ def locate(pair: Pair, inputs: Mapping[str, Array], *, shares: bool = True) -> L
         feeds = start | {f"{tensor}_given": value for tensor, value in values.items()}
         single, right = given_made.run(feeds), None if given_right is None else given_right.run(feeds)
         whole = made.run(start)
+        looked_into.append((start, whole[names[-1]]))
         for site in sites:
             expected = values[site.name]
             error = single[site.name] - expected
@@ -152,7 +160,7 @@ def locate(pair: Pair, inputs: Mapping[str, Array], *, shares: bool = True) -> L
             for tensor, squared in _caused(shift, sites, start, values, single).items():
                 share[tensor] += squared
     if first is None:
-        first = _optimized(pair, sites[-1], inputs)
+        first = _optimized(pair, sites[-1], looked_into)
     return Location(pair.names, pair.runs_as, tuple(inputs), first, _layers(sites, alone, so_far, share, shares))
 
 
@@ -202,9 +210,8 @@ def _difference(pair: Pair, site: Site, error: float, names: Sequence[str]) -> D
         return Difference(site.layer, site.op, site.name, error, "written alike, computed otherwise")
     # What moves or converts values for a site may be another layer's.
     node, what = found
-    layer, slash, _ = str(node.name).partition("/")
-    named = slash and node.op_type != "Cast"
-    return Difference(layer if named else site.layer, node.op_type, site.name, error, what)
+    layer = "" if node.op_type == "Cast" else layer_of(node)
+    return Difference(layer or site.layer, node.op_type, site.name, error, what)
 
 
 def _against_trained(pair: Pair, sites: Sequence[Site], values: Mapping[str, Array], lr: Array) -> Difference | None:
@@ -232,23 +239,23 @@ def _against_trained(pair: Pair, sites: Sequence[Site], values: Mapping[str, Arr
     return None
 
 
-def _optimized(pair: Pair, last: Site, inputs: Mapping[str, Array]) -> Difference | None:
-    """What shows only in the whole graph: an operator that the runtime puts in place of several."""
+def _optimized(pair: Pair, last: Site, looked_into: Sequence[tuple[Mapping[str, Array], Array]]) -> Difference | None:
+    """What shows only in the whole graph: an operator that the runtime puts in place of several.
+
+    Args:
+        pair: both forms.
+        last: the picture.
+        looked_into: inputs, and the picture where every layer between was asked for.
+    """
     if pair.device == CPU and pair.row.half:
         return None  # not optimized
-    whole, apart = session_of(pair.made, pair.row, pair.device), _session(pair, read(pair.made, _all(pair)))
-    for lr in inputs.values():
-        start = {str(pair.made.graph.inputs[0].name): lr}
-        expected = apart.run(start)[last.name]
+    whole = _session(pair, pair.made)
+    for start, expected in looked_into:
         off = relative(whole.run(start)[last.name] - expected, expected)
         if off > max(1e-4, 16 * pair.step):
             what = "only in the whole graph: an operator that the runtime puts in place of several"
             return Difference(last.layer, last.op, last.name, off, what)
     return None
-
-
-def _all(pair: Pair) -> list[str]:
-    return [site.name for site in sites_of(pair.made)]
 
 
 def _caused(

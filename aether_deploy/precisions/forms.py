@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from aether_deploy.graphs.conversion import Conversion
     from aether_deploy.network.family import NetworkSpec
 
+__all__ = ["Exported", "conversions", "fp32_model", "in_form", "onnx_model"]
+
 # (opset, static shape) -> the exporter's graph.
 type Exported = dict[tuple[int, Shape | None], ir.Model]
-
-__all__ = ["Exported", "conversions", "fp32_model", "in_form", "onnx_model"]
 
 
 def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant, exported: Exported | None = None) -> ir.Model:
