@@ -259,14 +259,15 @@ def _show_choice(manifest: Manifest, out: Console) -> None:
 
 
 def _show_half(manifest: Manifest, out: Console) -> None:
-    """Prints the islands, weights and activations of a half-precision file, a line each."""
+    """Prints the layers in 8 bits, and islands, weights and activations of a half-precision file, a line each."""
     if not manifest.fp32_islands or manifest.engine:
         return
     if manifest.quantization:
         for row in manifest.quantization["layers"]:
-            kind, share = "8 bits" if row["eight_bits"] else "fp32", math.sqrt(row["share"])
+            kind, share = "8 bits" if row["eight_bits"] else "not", math.sqrt(row["share"])
             out.print(f"{kind:7} {', '.join(row['layers'])}: alone {share:.2f} of the allowed error")
-        return
+        if not manifest.variant.row.half:
+            return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
     out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")

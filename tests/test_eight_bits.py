@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from aether_deploy.artifacts import eight_bits
 from aether_deploy.artifacts.onnx_proof import prove_again
-from aether_deploy.artifacts.opening import open_runner
+from aether_deploy.artifacts.opening import known_file, open_known, open_runner
 from aether_deploy.errors import ConfigError, ExportError, RunnerError
 from aether_deploy.graphs import eight_bit_numbers, quantized_layers
 from aether_deploy.graphs.exporter import save_onnx
@@ -136,11 +137,15 @@ def _change(model: onnx.ModelProto, ending: str, change: Callable[[NDArray[Any]]
 def _random_ranges(model: onnx.ModelProto) -> None:
     """What comes of no calibration."""
     rng = np.random.default_rng(0)
-    _change(model, "LayerNormalization_scale", lambda old: np.asarray(old * rng.uniform(2, 8), np.float32))
+    for scale in [value for value in model.graph.initializer if value.name.endswith("LayerNormalization_scale")]:
+        by = np.float32(rng.uniform(2, 8))
+        for ending in ("", "_back"):
+            _change(model, f"{scale.name}{ending}", functools.partial(np.multiply, by))
 
 
 def _clipped(model: onnx.ModelProto) -> None:
     _change(model, "LayerNormalization_scale", lambda old: np.asarray(old * 0.4, np.float32))
+    _change(model, "LayerNormalization_scale_back", lambda old: np.asarray(old * 0.4, np.float32))
 
 
 def _swapped_zero(model: onnx.ModelProto) -> None:
@@ -232,8 +237,42 @@ def test_fp8_runs_as_it_is_written(trained: Trained, tmp_path: Path, call: Calla
         prove_again(path, manifest.variant, trained.reference, manifest.fp32_islands)
 
 
+def test_fp16_around_integers(trained: Trained, tmp_path: Path, call: Callable[..., Ran]) -> None:
+    """Strongly typed, as engines take it; one graph in which each gate closes: of the types, and of the integers."""
+    ran = call("export", SAMPLE, "--precision", "int8-fp16", "-o", tmp_path, "--json", "--verbose")
+    assert ran.code == 0, ran.err
+    (artifact,) = ran.json["artifacts"]
+    # ONNX Runtime has no integer kernels for it on the CPU.
+    assert artifact["quantization"]["executions"].keys() == {"floats"}
+    assert set(artifact["quantization"]["clipped"].values()) == {0}
+    assert artifact["activations"]["limit"] == 65504
+    assert artifact["fp32_islands"]["ops"]["LayerNormalization"] == 5
+    (path,) = tmp_path.glob("*.onnx")
+    model = onnx.load(path)
+    kinds = {value.name: value.data_type for value in model.graph.initializer}
+    assert TensorProto.INT8 in kinds.values()
+    # Norms are in fp32, and so is what reads them in 8 bits; what comes out of 8 bits is in fp16.
+    for op, kind in (("QuantizeLinear", TensorProto.FLOAT), ("DequantizeLinear", TensorProto.FLOAT16)):
+        nodes = [node for node in model.graph.node if node.op_type == op]
+        assert nodes and all(kinds[node.input[1]] == kind for node in nodes)
+    assert call("parity", SAMPLE, path).code == 0
+    assert call("verify", path).code == 0
+    with open_known(known_file(path), faithful=True) as runner:
+        assert runner.precision == "int8-fp16"
+    assert call("report", path, SAMPLE, "-o", tmp_path / "x.html").code == 0
+    page = (tmp_path / "x.html").read_text()
+    assert "Layers in 8 bits" in page and "Room for large numbers" in page
+    manifest = read_manifest(path)
+    assert manifest is not None
+    scale = next(value for value in model.graph.initializer if value.name.endswith("_scale"))
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(3), scale.name))
+    onnx.save(model, path)
+    with pytest.raises(ParityError):
+        prove_again(path, manifest.variant, trained.reference, manifest.fp32_islands)
+
+
 @pytest.mark.long
-@pytest.mark.parametrize(("precision", "kind"), [("int8", "INT8"), ("fp8", "FP8")])
+@pytest.mark.parametrize(("precision", "kind"), [("int8", "INT8"), ("int8-fp16", "INT8"), ("fp8", "FP8")])
 def test_rtx_builds_an_engine(precision: str, kind: str, tmp_path: Path, call: Callable[..., Ran]) -> None:
     """Its parser takes the layers in 8 bits, as the network that it read back says; no GPU has run it."""
     words = ("--format", "tensorrt-rtx", "--gpu", "sm89", "--max-shape", "1x3x64x64", "--opt-shape", "1x3x32x32")

@@ -213,7 +213,7 @@ class TestRequires:
     @pytest.mark.parametrize(
         ("wrong", "said"),
         [
-            (("int4", "fp32", "none"), "precision 'int4'; expected fp32, fp16, bf16, int8, int8-fast, fp8"),
+            (("int4", "fp32", "none"), "precision 'int4'; expected fp32, fp16, bf16, int8, int8-fast, int8-fp16, fp8"),
             (("fp16", "bf16", "none"), "io 'bf16'; expected fp32, fp16"),
             (("fp16", "fp32", "some"), "islands 'some'; expected none, tail, ends, all-norms, default, auto"),
         ],

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from aether_deploy.arrays import Array
-from aether_deploy.errors import ExportError, RunnerError
+from aether_deploy.errors import ExportError
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.eight_bit_numbers import largest_of
@@ -22,9 +22,9 @@ from aether_deploy.graphs.quantized_layers import LinearInput, Observed, Quantiz
 from aether_deploy.network.families import family_of
 from aether_deploy.proof.calibration import Calibration
 from aether_deploy.proof.figures import figures_of
-from aether_deploy.runners.onnx_reading import OnnxModel, read_onnx
+from aether_deploy.runners.onnx_reading import OnnxModel
 from aether_deploy.runners.onnx_runtime import OnnxRunner
-from aether_deploy.runners.rounded import graph_of
+from aether_deploy.runners.rounded import RoundedRunner
 
 if TYPE_CHECKING:
     from aether_deploy.network.family import NetworkSpec
@@ -85,7 +85,8 @@ def quantized_graphs(
     Raises:
         ExportError: the graph has no such layers, or each of them alone errs too much.
     """
-    kind = ir.DataType[variant.row.storage]
+    from aether_deploy.precisions.forms import conversions
+
     every = [read for read in linear_inputs(graph) if read.normed or variant.row.quantizes == "all"]
     if not every:
         raise ExportError(f"no linear layer for {variant.precision} in this network; export it in fp16")
@@ -97,12 +98,18 @@ def quantized_graphs(
     while kept:
         if sum(layers.share for layers in kept) <= _DOUBT:
             names = {layers.read.name for layers in kept}
-            made = _quantized(graph, {name: observed[name] for name in names}, kind)
-            # What stays in fp32 is made as fast as in an fp32 file.
-            made.model = applied(made.model, *folds)
+            made = _quantized(graph, {name: observed[name] for name in names}, variant)
             tried = True
             layers_of = [layers.as_dict(eight_bits=layers.read.name in names) for layers in costs]
-            yield QuantizedGraph(**vars(made), layers=layers_of)
+            if variant.row.half:
+                for around in conversions(made.model, spec, variant):
+                    around.weights += made.weights
+                    around.policy = f"{made.policy}, islands {around.policy}"
+                    yield QuantizedGraph(**vars(around), layers=layers_of)
+            else:
+                # What stays in fp32 is made as fast as in an fp32 file.
+                made.model = applied(made.model, *folds)
+                yield QuantizedGraph(**vars(made), layers=layers_of)
         kept.pop()
     if not tried:
         best = min(costs, key=lambda layers: layers.share)
@@ -141,7 +148,6 @@ def _costs(
     gate: Tolerance,
     variant: Variant,
 ) -> list[Layers]:
-    kind, in_onnxruntime = ir.DataType[variant.row.storage], variant.row.in_onnxruntime
     images = [
         *((photo, gate) for photo in calibration.photos),
         *((image, gate.for_drawn()) for image in calibration.drawn),
@@ -151,8 +157,8 @@ def _costs(
     found = []
     for number, read in enumerate(reads, start=1):
         logger.info("what 8 bits cost %d/%d: %s", number, len(reads), ", ".join(read.layers))
-        quantized = _quantized(graph, {read.name: observed[read.name]}, kind).model
-        with _runner_of(quantized, as_written=not in_onnxruntime) as runner:
+        quantized = _quantized(graph, {read.name: observed[read.name]}, variant).model
+        with _runner_of(quantized, as_written=not variant.row.in_onnxruntime) as runner:
             shares = [
                 _share(before, runner.run(image), limit)
                 for before, (image, limit) in zip(expected, images, strict=True)
@@ -167,13 +173,14 @@ def _share(expected: Array, actual: Array, limit: Tolerance) -> float:
     return max((figures.max_abs / limit.max_abs) ** 2, 10 ** ((limit.min_psnr - figures.psnr) / 10))
 
 
-class AsWritten(OnnxRunner):
+class AsWritten(RoundedRunner):
     """A file with 8-bit layers, QuantizeLinear and DequantizeLinear computed in floats as they stand.
 
-    ONNX Runtime's integer kernels, which replace them otherwise, must give the same.
+    ONNX Runtime's integer kernels, which replace them otherwise, must give the same. Half precision around them is
+    rounded as its types say.
 
     Raises:
-        RunnerError: see `OnnxRunner`; or the file quantizes in another way than `quantized_layers`.
+        RunnerError: see `RoundedRunner`; or the file quantizes in another way than `quantized_layers`.
     Attributes:
         shares: layers -> largest absolute value that was quantized, as a share of the largest that is not clipped, over
             all runs so far; above 1 it was clipped.
@@ -181,10 +188,16 @@ class AsWritten(OnnxRunner):
     """
 
     def __init__(self, path: Path) -> None:
-        model = graph_of(read_onnx(path), path)
-        self._labels = []
+        self._labels: list[tuple[str, float]] = []
+        self.shares: dict[str, float] = {}
+        self.clipped: dict[str, int] = {}
+        super().__init__(path, ranges=True, as_written=True)
+        self.shares.clear()
+        self.clipped.clear()
+
+    def _watch(self, model: ir.Model) -> None:
         for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
-            label, most = _written(node, path)
+            label, most = _written(node)
             absolute = ir.node("Abs", node.inputs[:1], name=f"{node.name}_abs")
             largest = ir.node("ReduceMax", [absolute.outputs[0]], {"keepdims": 0}, name=f"{node.name}_largest")
             limit = new_constant(model.graph, f"{node.name}_most", np.array(most, np.float32))
@@ -195,22 +208,18 @@ class AsWritten(OnnxRunner):
             _add_output(model.graph, largest, ir.Shape([]))
             _add_output(model.graph, count, ir.Shape([]))
             self._labels.append((label, most))
-        self.shares: dict[str, float] = {}
-        self.clipped: dict[str, int] = {}
-        super().__init__(path, model=OnnxModel.of(model), as_written=True)
-        self.shares.clear()
-        self.clipped.clear()
 
-    def run(self, lr: Array) -> Array:
-        """See `Runner`."""
-        image, *found = self.outputs(lr)
-        for (label, most), largest, count in zip(self._labels, found[::2], found[1::2], strict=True):
+    def _record(self, found: Sequence[Array]) -> None:
+        own = len(found) - 2 * len(self._labels)
+        super()._record(found[:own])
+        for (label, most), largest, count in zip(self._labels, found[own::2], found[own + 1 :: 2], strict=True):
             self.shares[label] = max(self.shares.get(label, 0.0), float(largest) / most)
             self.clipped[label] = self.clipped.get(label, 0) + int(count)
-        return np.asarray(image, dtype=np.float32)
 
     def headroom(self) -> dict[str, Any]:
-        """The manifest's `activations`: in shares of what is not clipped, so the limit is 1."""
+        """The manifest's `activations`: of half precision, or in shares of what is not clipped, so the limit is 1."""
+        if self.activations:
+            return super().headroom()
         at, largest = max(self.shares.items(), key=lambda item: item[1], default=("", 0.0))
         return {
             "limit": 1.0,
@@ -222,19 +231,31 @@ class AsWritten(OnnxRunner):
         }
 
 
-def _written(quantize: ir.Node, path: Path) -> tuple[str, float]:
+def _written(quantize: ir.Node) -> tuple[str, float]:
     """The layers that read a quantized tensor, as `quantized_layers` named them, and the largest value not clipped."""
     given = [value.const_value for value in quantize.inputs[1:3] if value is not None and value.const_value is not None]
-    products = [use.node for wide in quantize.outputs[0].uses() for use in wide.node.outputs[0].uses()]
+    products = [node for wide in quantize.outputs[0].uses() for node in _products(wide.node.outputs[0])]
     if len(given) != 2 or given[0].size != 1 or len(products) != 1 or len(products[0].inputs) != 2:
-        raise RunnerError(f"{path}: {quantize.outputs[0].name} is quantized in another way than ours; export it again")
+        raise ExportError(f"{quantize.outputs[0].name} is quantized in another way than ours")
     weight = products[0].inputs[1]
+    while weight is not None and (source := weight.producer()) is not None and source.op_type == "Cast":
+        weight = source.inputs[0]
     label = "" if weight is None else str(weight.name).removesuffix(".weight_dequantized").replace("|", ", ")
     return label, float(given[0].numpy().reshape(())) * largest_of(given[1].dtype)
 
 
-def _quantized(graph: ir.Model, observed: Mapping[str, Observed], kind: ir.DataType) -> Conversion:
-    made = QuantizedLayers(observed, kind)(graph)
+def _products(value: ir.Value) -> Iterator[ir.Node]:
+    """The MatMuls that read a value, or read it rounded."""
+    for use in value.uses():
+        if use.node.op_type == "Cast":
+            yield from _products(use.node.outputs[0])
+        elif use.node.op_type == "MatMul":
+            yield use.node
+
+
+def _quantized(graph: ir.Model, observed: Mapping[str, Observed], variant: Variant) -> Conversion:
+    row = variant.row
+    made = QuantizedLayers(observed, ir.DataType[row.storage], ir.DataType[row.half or "FLOAT"])(graph)
     assert isinstance(made, Conversion)
     return made
 

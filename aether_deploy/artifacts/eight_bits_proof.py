@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def _judge(
     truths: Sequence[GroundTruth],
     most: float | None,
 ) -> tuple[ParityReport, tuple[dict[str, Any], dict[str, Any]]]:
-    """Runs the file in ONNX Runtime, in integers if it has them, and as it is written.
+    """Runs the file in ONNX Runtime, in integers if it has kernels for them, and as it is written.
 
     Args:
         path, variant, reference: of the file.
@@ -106,12 +107,16 @@ def _judge(
         outputs.append(runner.run(lr))
         return outputs[-1]
 
-    with AsWritten(path) as floats:
+    with contextlib.ExitStack() as opened:
+        runner: OnnxRunner = opened.enter_context(floats := AsWritten(path))
         reports["floats"] = verify(reference, floats.run, gate, what=f"{what}, in floats,")
         activations, clipped = floats.headroom(), dict(floats.clipped)
-    with OnnxRunner(path) as runner:
         if variant.row.in_onnxruntime:
-            reports["integers"] = verify(reference, runner.run, gate, what=what)
+            plain = opened.enter_context(OnnxRunner(path))
+            # With fp16 around them, the CPU provider has no integer kernels; it must load the file all the same.
+            if not variant.row.half:
+                runner = plain
+                reports["integers"] = verify(reference, runner.run, gate, what=what)
         against = verify(shrunk, run, gate, what=f"{what}, shrunk photos,")
     results, lost = [], []
     for pair, exact, actual, result in zip(truths, shrunk.outputs, outputs, against.results, strict=True):

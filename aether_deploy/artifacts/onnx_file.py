@@ -162,7 +162,7 @@ def open_file(file: KnownFile, *, device: str | None, threads: int | None, trust
 
     model = read_onnx(file.path)
     kind = half_type_of(graph_of(model, file.path))
-    stored = next((row for row in PRECISIONS.values() if kind is not None and row.storage == kind.name), None)
+    stored = next((row for row in PRECISIONS.values() if kind is not None and row.half == kind.name), None)
     if stored is not None and (faithful or not stored.in_onnxruntime):
         return RoundedRunner(file.path, threads=threads, model=model)
     return OnnxRunner(file.path, threads=threads, model=model)

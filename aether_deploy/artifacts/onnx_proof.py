@@ -50,10 +50,10 @@ def write_proved(
     save_onnx(graph, path)
     what = f"{path.name}, before rounding," if variant.row.rounds else path.name
     before = _compared_in_fp32(path, reference, what)
-    if variant.row.half:
-        return write_half(graph, spec, variant, reference, path, before)
     if variant.row.quantizes:
         return write_eight_bits(graph, spec, variant, reference, path, before, options)
+    if variant.row.half:
+        return write_half(graph, spec, variant, reference, path, before)
     return Proof(before)
 
 
@@ -69,10 +69,10 @@ def prove_again(path: Path, variant: Variant, reference: Reference, islands: Map
         ParityError: the file does not pass.
         RunnerError: the file cannot be run.
     """
-    if variant.row.half:
-        return prove_half(path, variant, reference, islands)
     if variant.row.quantizes:
         return prove_eight_bits(path, variant, reference, islands)
+    if variant.row.half:
+        return prove_half(path, variant, reference, islands)
     return Proof(_compared_in_fp32(path, reference, path.name))
 
 

@@ -101,7 +101,7 @@ def export_model(
         checkpoint: as trained or fused, or its path; or the result of `plan_export`, which includes everything below.
         options: all choices; `format`, `precision` and `output` are then ignored.
         format: one or several of onnx, tensorrt, tensorrt-rtx.
-        precision: one or several of fp32, fp16, bf16, int8, int8-fast, fp8.
+        precision: one or several of fp32, fp16, bf16, int8, int8-fast, int8-fp16, fp8.
         output: folder; by default the checkpoint's.
         trained: the checkpoint's outputs, if other steps need them too; has its own `images`.
     Returns:

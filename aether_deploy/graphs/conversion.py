@@ -18,7 +18,7 @@ class Conversion(ir.passes.PassResult):
 
     Attributes:
         weights: see `WeightLoss`.
-        casts: number of Cast nodes in the graph; in 8 bits, of QuantizeLinear nodes.
+        casts: number of Cast nodes in the graph; of QuantizeLinear nodes with 8 bits in fp32.
         islands: operator -> how many of it compute in fp32.
         policy: the name of what is kept in fp32.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aether_deploy.graphs.types import largest_finite
 
-__all__ = ["Floats", "Narrow", "largest_of", "narrowed", "steps_of"]
+__all__ = ["Floats", "Narrow", "as_step", "largest_of", "narrowed", "steps_of"]
 
 Floats = NDArray[np.float64]
 Narrow = NDArray[Any]
@@ -36,12 +36,26 @@ def narrowed(values: Floats, kind: ir.DataType) -> Narrow:
     return narrow
 
 
-def steps_of(weight: Floats, kind: ir.DataType) -> NDArray[np.float32]:
-    """(M,), by what each output's weights are divided: no weight beyond the largest, no pair of integers beyond 128."""
+def steps_of(weight: Floats, kind: ir.DataType, stored: ir.DataType) -> NDArray[np.float32]:
+    """(M,), by what each output's weights are divided: no weight beyond the largest, no pair of integers beyond 128.
+
+    See `as_step` for the type in which they are stored.
+    """
     size = np.abs(weight)
     largest = size.max(axis=0) / largest_of(kind)
     if kind == ir.DataType.INT8:
         pairs = size[: len(size) // 2 * 2].reshape(-1, 2, size.shape[1]).sum(axis=1)
         largest = np.maximum(largest, pairs.max(axis=0, initial=0.0) / _PAIR_STEPS)
-    steps: NDArray[np.float32] = np.maximum(largest, np.finfo(np.float32).tiny).astype(np.float32)
+    return as_step(largest, stored)
+
+
+def as_step(least: Floats, stored: ir.DataType) -> NDArray[np.float32]:
+    """The numbers as FLOAT, or the next larger ones of FLOAT16, so that rounding them later changes nothing."""
+    if stored == ir.DataType.FLOAT:
+        return np.maximum(least, np.finfo(np.float32).tiny).astype(np.float32)
+    with np.errstate(over="ignore"):
+        half = np.maximum(least, np.finfo(np.float16).smallest_subnormal).astype(np.float16)
+        half = np.where(half < least, np.nextafter(half, np.float16(np.inf)), half)
+    # What overflows is refused where it is rounded.
+    steps: NDArray[np.float32] = np.where(np.isfinite(half), half, least).astype(np.float32)
     return steps

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
@@ -105,6 +106,7 @@ class HalfPrecision(ir.passes.FunctionalPass):
             for node, role in roles.items()
             if any(value in numbers for value in node.outputs)  # the others compute sizes and places
         }
+        types |= {node: types[source] for node, source in _quantizers(graph) if source in types}
         weights = round_weights(graph, types, self.half)
         graph.inputs[0].type = ir.TensorType(self.io)
         _insert_casts(graph, types)
@@ -122,6 +124,13 @@ class HalfPrecision(ir.passes.FunctionalPass):
             raise ir.passes.PostconditionError(str(error)) from error
         if types[graph.inputs[0]] != self.io or types[graph.outputs[0]] != self.io:
             raise ir.passes.PostconditionError(f"input and output are not {self.io}")
+
+
+def _quantizers(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node | None]]:
+    """Nodes that give 8 bits, and what made their inputs: they take those in the type that they come in."""
+    for node in graph:
+        if node.op_type == "QuantizeLinear" and node.inputs[0] is not None:
+            yield node, node.inputs[0].producer()
 
 
 def _roles(graph: ir.Graph, roles: Roles) -> dict[ir.Node, str]:

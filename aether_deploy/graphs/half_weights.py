@@ -18,10 +18,10 @@ __all__ = ["WeightLoss", "round_weights"]
 
 @dataclass(frozen=True, slots=True)
 class WeightLoss:
-    """What rounding to half precision did to the weights.
+    """What rounding did to the weights.
 
     Attributes:
-        rounded: number of weights now stored in half precision.
+        rounded: number of weights now stored in half precision or 8 bits.
         overflow: number of finite ones that became infinite.
         underflow: number of nonzero ones that became zero.
         largest: largest absolute value before rounding.
@@ -33,6 +33,12 @@ class WeightLoss:
     underflow: int
     largest: float
     worst: str
+
+    def __add__(self, other: WeightLoss) -> WeightLoss:
+        """What two roundings of different weights did."""
+        largest, worst = max((self.largest, self.worst), (other.largest, other.worst))
+        counts = (self.rounded + other.rounded, self.overflow + other.overflow, self.underflow + other.underflow)
+        return WeightLoss(*counts, largest, worst)
 
     def require(self, precision: str, limit: float) -> None:
         """Raises ExportError if a weight overflowed; nothing is clamped."""

@@ -22,7 +22,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from aether_deploy.graphs.constants import new_constant
 from aether_deploy.graphs.conversion import Conversion
-from aether_deploy.graphs.eight_bit_numbers import Floats, Narrow, largest_of, narrowed, steps_of
+from aether_deploy.graphs.eight_bit_numbers import Floats, Narrow, as_step, largest_of, narrowed, steps_of
 from aether_deploy.graphs.half_weights import WeightLoss
 
 __all__ = ["LinearInput", "Observed", "QuantizedLayers", "linear_inputs"]
@@ -79,11 +79,17 @@ class QuantizedLayers(ir.passes.FunctionalPass):
     Args:
         observed: name of a tensor of `linear_inputs` -> what it was seen to hold.
         kind: INT8, or FLOAT8E4M3FN (4 bits of exponent, 3 of mantissa, up to 448).
+        stored: the type, FLOAT or FLOAT16, that scales will be rounded to: see `as_step`.
     """
 
-    def __init__(self, observed: Mapping[str, Observed], kind: ir.DataType = ir.DataType.INT8) -> None:
+    def __init__(
+        self,
+        observed: Mapping[str, Observed],
+        kind: ir.DataType = ir.DataType.INT8,
+        stored: ir.DataType = ir.DataType.FLOAT,
+    ) -> None:
         self._observed = observed
-        self._kind = kind
+        self._kinds = kind, stored
 
     def call(self, model: ir.Model) -> Conversion:
         """A converted copy."""
@@ -94,7 +100,7 @@ class QuantizedLayers(ir.passes.FunctionalPass):
         largest, worst = 0.0, ""
         for value, layers in done:
             given = {_label(layer): _weight(layer) for layer in layers}
-            made = _quantize(model.graph, value, layers, self._observed[str(value.name)], self._kind)
+            made = _quantize(model.graph, value, layers, self._observed[str(value.name)], *self._kinds)
             for (name, weight), narrow in zip(given.items(), made, strict=True):
                 rounded += weight.size
                 underflow += int(np.count_nonzero(weight) - np.count_nonzero(narrow.astype(np.float32)))
@@ -120,21 +126,19 @@ def _inputs_of_layers(graph: ir.Graph) -> Iterator[tuple[ir.Value, list[ir.Node]
 
 
 def _quantize(
-    graph: ir.Graph, value: ir.Value, layers: list[ir.Node], seen: Observed, kind: ir.DataType
+    graph: ir.Graph, value: ir.Value, layers: list[ir.Node], seen: Observed, kind: ir.DataType, stored: ir.DataType
 ) -> list[Narrow]:
     """Changes one tensor and the layers that read it; returns their weights in 8 bits."""
     weights, names = [_weight(layer) for layer in layers], [_label(layer) for layer in layers]
     factors = _factors(seen, weights) if _norm(value) is not None else np.ones(len(seen.largest))
     _rescale_norm(graph, value, factors)
     rows = seen.rows / factors
-    step = np.float32(max((seen.largest / factors).max() / largest_of(kind), np.finfo(np.float32).tiny))
+    step = as_step(np.array((seen.largest / factors).max() / largest_of(kind)), stored)
     rounded = narrowed(rows / step, kind).astype(np.float64) * float(step)
-    scale = new_constant(graph, f"{value.name}_scale", np.array(step))
-    zero = new_constant(graph, f"{value.name}_zero", np.array(0, kind.numpy()))
-    narrow, wide = _pair(value, scale, zero)
+    narrow, wide = _pair(graph, value, step, kind)
     graph.insert_before(layers[0], [narrow, wide])
     scaled = [weight * factors[:, None] for weight in weights]
-    steps = [steps_of(weight, kind) for weight in scaled]
+    steps = [steps_of(weight, kind, stored) for weight in scaled]
     made = [narrowed(weight / own, kind) for weight, own in zip(scaled, steps, strict=True)]
     for layer, weight, own, taken in zip(layers, scaled, steps, made, strict=True):
         restored = taken.astype(np.float64) * own.astype(np.float64)
@@ -192,9 +196,12 @@ def _rescale_norm(graph: ir.Graph, value: ir.Value, factors: Floats) -> None:
         norm.replace_input_with(index, new_constant(graph, f"{value.name}_{what}_equalized", divided))
 
 
-def _pair(value: ir.Value, scale: ir.Value, zero: ir.Value) -> tuple[ir.Node, ir.Node]:
-    narrow = ir.node("QuantizeLinear", [value, scale, zero], name=f"{value.name}_quantized")
-    wide = ir.node("DequantizeLinear", [narrow.outputs[0], scale, zero], name=f"{value.name}_dequantized")
+def _pair(graph: ir.Graph, value: ir.Value, step: NDArray[np.float32], kind: ir.DataType) -> tuple[ir.Node, ir.Node]:
+    # Each has a scale of its own, which in half precision has the type of what it reads or gives.
+    scales = [new_constant(graph, f"{value.name}_{what}", step) for what in ("scale", "scale_back")]
+    zero = new_constant(graph, f"{value.name}_zero", np.array(0, kind.numpy()))
+    narrow = ir.node("QuantizeLinear", [value, scales[0], zero], name=f"{value.name}_quantized")
+    wide = ir.node("DequantizeLinear", [narrow.outputs[0], scales[1], zero], name=f"{value.name}_dequantized")
     narrow.outputs[0].name, wide.outputs[0].name = narrow.name, wide.name
     return narrow, wide
 

@@ -56,7 +56,9 @@ def render(facts: Facts, target: Path, speed: Speed | None = None) -> str:
     full = _full_scale(mapped, parity) if parity else 1.0
     known = facts.model["manifest"] == "sha256 matches"
     quantization = (facts.model.get("quantization") or {}) if known else {}
-    activations = (facts.model.get("activations") or {}) if known and not quantization else {}
+    activations = (facts.model.get("activations") or {}) if known else {}
+    if activations.get("limit") == 1:  # shares of what 8 bits do not clip, not numbers
+        activations = {}
     proof = parity or (facts.model["recorded"] if known else None)
     return environment.get_template("page.html").render(
         facts=facts,

@@ -146,7 +146,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def layers_plot(layers: Sequence[Mapping[str, Any]]) -> Markup:
-    """The error of the network with one layer at a time in 8 bits, beside what is allowed; grey: left in fp32.
+    """The error of the network with one layer at a time in 8 bits, beside what is allowed; grey: not in 8 bits.
 
     Args:
         layers: a manifest's `quantization.layers`.
@@ -160,7 +160,7 @@ def layers_plot(layers: Sequence[Mapping[str, Any]]) -> Markup:
     _rows(axes, [", ".join(row["layers"]) for row in ordered])
     axes.set_xlabel("error alone, as a multiple of what is allowed", color=_QUIET)
     kept = ", ".join(name for row in layers if not row["eight_bits"] for name in row["layers"]) or "none"
-    return _svg(figure, f"Error of each of {len(ordered)} layers alone in 8 bits; kept in fp32: {kept}")
+    return _svg(figure, f"Error of each of {len(ordered)} layers alone in 8 bits; not in 8 bits in the file: {kept}")
 
 
 def shares_plot(rows: Sequence[LayerError]) -> Markup:

@@ -1,7 +1,7 @@
 """How exact a file is, one row per precision, and the forms that a file can have.
 
 precision          the fields of a row; `Tolerance`
-fp32, fp16, bf16   the rows, one per file; `half` is what the latter two share
+fp32, fp16 ...     the rows, one per file
 table              PRECISIONS
 choices            the other choices for a file: types of input and output, fp32 islands, FFN
 variant, forms     one form of a network, and how its graph is made

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
-from aether_deploy.precisions.half import convert_to
 from aether_deploy.precisions.precision import Precision, Tolerance
 
 __all__ = ["BF16"]
@@ -19,7 +16,7 @@ BF16 = Precision(
     # Three significant bits fewer than fp16, so eight times each error.
     tolerance=Tolerance(max_abs=4 / 255, mean_abs=2.6e-3, min_psnr=52, drawn=2),
     least_capability=(8, 0),
-    convert=functools.partial(convert_to, "bf16", "BFLOAT16"),
+    half="BFLOAT16",
     wider="fp32",
     in_onnxruntime=False,
 )

@@ -9,7 +9,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.graphs.passes import AFTER_8_BITS, PASSES, applied
 from aether_deploy.network.families import family_of
-from aether_deploy.precisions.choices import AUTO, POLICIES
+from aether_deploy.precisions.choices import AUTO, IO, POLICIES, TRIED
 from aether_deploy.precisions.variant import Variant
 
 if TYPE_CHECKING:
@@ -60,13 +60,29 @@ def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model
 
 
 def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterator[Conversion]:
-    """The result of `fp32_model` in the variant's half precision; several only for islands `auto`, cheapest first.
+    """A graph in fp32, strongly typed in the variant's half precision; several only for islands `auto`, cheapest first.
 
+    Args:
+        graph: of `fp32_model`, or with layers in 8 bits; not changed.
+        spec: of the network.
+        variant: the form.
     Raises:
-        ExportError: see `Precision.convert`.
+        ExportError: see `to_half`.
     """
-    assert variant.row.convert is not None  # fp32 is the graph itself; 8 bits are found by measuring
-    return variant.row.convert(graph, family_of(spec).roles, variant.io, variant.islands)
+    import onnx_ir as ir
+
+    from aether_deploy.graphs.half_precision import to_half
+
+    for policy in TRIED if variant.islands == AUTO else (variant.islands,):
+        yield to_half(
+            graph,
+            ir.DataType[variant.row.half],
+            name=variant.precision,
+            roles=family_of(spec).roles,
+            policy=policy,
+            kept=POLICIES[policy],
+            io=ir.DataType[IO[variant.io]],
+        )
 
 
 def onnx_model(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
-from aether_deploy.precisions.half import convert_to
 from aether_deploy.precisions.precision import Precision, Tolerance
 
 __all__ = ["FP16"]
@@ -19,6 +16,6 @@ FP16 = Precision(
     # islands, right files stay below 0.18 of a level and above 77 dB there; 0.36 and 69 dB on drawn inputs
     # (benchmarks/islands.py). Errors too small to be seen here are found before rounding: see `onnx_proof`.
     tolerance=Tolerance(max_abs=0.5 / 255, mean_abs=3.2e-4, min_psnr=70, drawn=2),
-    convert=functools.partial(convert_to, "fp16", "FLOAT16"),
+    half="FLOAT16",
     wider="bf16",
 )

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from aether_deploy.graphs.conversion import Conversion
-    from aether_deploy.network.family import Roles
+from typing import Literal
 
 __all__ = ["Precision", "Tolerance"]
 
@@ -66,8 +59,8 @@ class Precision:
         min_opset: the first opset in which ONNX has convolutions of that type.
         tolerance: by which a file is judged.
         least_capability: the first GPU generation that computes in it, such as (8, 0); None if all do.
-        convert: (fp32 graph, roles, io, islands) -> the graph in this precision, several for islands `auto`,
-            cheapest first; None if the fp32 graph itself is the file.
+        half: ONNX's name for the two-byte type in which all computes but fp32 islands and layers in 8 bits; "" if none.
+            Such a file is executed as its types say.
         quantizes: which linear layers compute in 8-bit integers, `normed` (those behind a norm) or `all`; "" if none.
         max_lost: the most PSNR against ground truth that may be lost on a photo, in dB; None if it is not measured.
         wider: the precision to use where this one overflows.
@@ -81,7 +74,7 @@ class Precision:
     min_opset: int
     tolerance: Tolerance
     least_capability: tuple[int, int] | None = None
-    convert: Callable[[ir.Model, Roles, str, str], Iterator[Conversion]] | None = None
+    half: Literal["", "FLOAT16", "BFLOAT16"] = ""
     quantizes: Literal["", "normed", "all"] = ""
     max_lost: float | None = None
     wider: str | None = None
@@ -90,9 +83,4 @@ class Precision:
     @property
     def rounds(self) -> bool:
         """Whether results are rounded: such a file is proved in two steps, before and after."""
-        return self.half or bool(self.quantizes)
-
-    @property
-    def half(self) -> bool:
-        """Whether it is half precision: such a file can have fp32 islands, and is executed as its types say."""
-        return self.convert is not None
+        return bool(self.half or self.quantizes)

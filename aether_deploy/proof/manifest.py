@@ -92,9 +92,9 @@ class Manifest:
         shapes: {input, output}, symbolic or fixed; or {min, opt, max} of an engine.
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
-        activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph; in 8 bits as
-            shares of what is not clipped.
-        quantization: {calibration, layers, ground_truth, executions} of a graph with layers in 8 bits.
+        activations: {limit, largest, at, headroom, ops} over the parity cases, of a half-precision graph; of one with 8
+            bits in fp32 as shares of what is not clipped.
+        quantization: {calibration, layers, ground_truth, executions, clipped} of a graph with layers in 8 bits.
         engine: only of an engine.
         tools: {name: version}.
         created: UTC, ISO 8601.

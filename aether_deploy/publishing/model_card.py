@@ -91,7 +91,7 @@ def render_card(
         source=files[0].source,
         hub_license=hub_license(details.license),
         fp32=_first(onnx, lambda variant: not variant.row.rounds),
-        half=_first(onnx, lambda variant: variant.row.half and variant.io == "fp32"),
+        half=_first(onnx, lambda variant: variant.row.half and not variant.row.quantizes and variant.io == "fp32"),
         half_ends=_first(onnx, lambda variant: variant.io != "fp32"),
         fused=_first([file for file in files if file.artifact["kind"] == "checkpoint"], lambda variant: True),
         neosr_options=_options(spec) if family_of(spec).shown_by_weights else "",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from aether_deploy.arrays import Array, finite
@@ -31,6 +33,7 @@ class RoundedRunner(OnnxRunner):
         threads: of the CPU; by default one per core.
         ranges: record `activations`.
         model: the file, if it has been read already.
+        as_written: let ONNX Runtime optimize nothing.
     Attributes:
         activations: layer that computes in half -> largest absolute value before rounding, over all runs so far;
             infinite once it was not finite.
@@ -39,7 +42,13 @@ class RoundedRunner(OnnxRunner):
     """
 
     def __init__(
-        self, path: Path, *, threads: int | None = None, ranges: bool = False, model: OnnxModel | None = None
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        ranges: bool = False,
+        model: OnnxModel | None = None,
+        as_written: bool = False,
     ) -> None:
         graph = graph_of(model or read_onnx(path), path)
         try:
@@ -48,6 +57,7 @@ class RoundedRunner(OnnxRunner):
             stored = {declared_type(value).name for value in graph.graph.initializers.values()}
             rounded = RoundedResults(ranges=ranges)(graph)
             assert isinstance(rounded, Rounded)
+            self._watch(rounded.model)
         except (ExportError, ir.passes.InvariantError) as error:
             raise RunnerError(f"{path}: {error}; export it again") from error
         self._ranges = rounded.ranges
@@ -55,26 +65,35 @@ class RoundedRunner(OnnxRunner):
         self.activations: dict[str, float] = {}
         made = OnnxModel.of(rounded.model)
         # Optimizing moves casts, and drops a rounding of what was rounded already; without it all of them stay.
-        for as_written in (False, True):
+        for unoptimized in (True,) if as_written else (False, True):
             with scratch("rounded") as folder:
                 ran = folder / "optimized.onnx"
-                super().__init__(path, threads=threads, model=made, optimized=ran, as_written=as_written)
+                super().__init__(path, threads=threads, model=made, optimized=ran, as_written=unoptimized)
                 kept = sum(map(_narrows, ir.load(ran).graph.all_nodes()))
             if kept == rounded.casts:
                 break
         else:
             raise RunnerError(f"{path}: ONNX Runtime keeps {kept} of {rounded.casts} roundings; it proves nothing here")
         self.activations.clear()
-        self.precision = next((row.name for row in PRECISIONS.values() if row.half and row.storage in stored), "fp32")
+        # Of a graph with layers in 8 bits, the weights around them have another type.
+        rows = [row for row in PRECISIONS.values() if row.half and {row.half, row.storage} <= stored]
+        self.precision = max(rows, key=lambda row: len({row.half, row.storage})).name if rows else "fp32"
         self.name = f"faithful {self.precision} on the CPU"
 
     def run(self, lr: Array) -> Array:
         """See `Runner`; the input is first rounded to the file's own type."""
-        image, *largest = self.outputs(lr)
-        for (label, _), value in zip(self._ranges.values(), map(float, largest), strict=True):
+        image, *found = self.outputs(lr)
+        self._record(found)
+        return np.asarray(image, dtype=np.float32)
+
+    def _watch(self, model: ir.Model) -> None:
+        """Adds a subclass's own outputs to the graph that runs, behind those of the ranges."""
+
+    def _record(self, found: Sequence[Array]) -> None:
+        """Notes what the added outputs gave in one run."""
+        for (label, _), value in zip(self._ranges.values(), map(float, found), strict=True):
             peak = value if math.isfinite(value) else math.inf
             self.activations[label] = max(self.activations.get(label, 0.0), peak)
-        return image
 
     def headroom(self) -> dict[str, Any]:
         """How far the largest activations are from the largest value of the type.

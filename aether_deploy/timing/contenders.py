@@ -60,7 +60,7 @@ def prepare(model: Path, folder: Path, *, half: bool = False, peers: bool = True
         ]
     for artifact in made:
         variant = artifact.target.variant
-        found.append(Contender(f"ours, ONNX {variant.precision}", "file", artifact.path, half=variant.row.half))
+        found.append(Contender(f"ours, ONNX {variant.precision}", "file", artifact.path, half=bool(variant.row.half)))
     if importlib.util.find_spec("openvino"):
         found.append(Contender("ours, in OpenVINO", "openvino", made[0].path))
     if peers:

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from aether_deploy.graphs import half_precision
 from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.exporter import export_onnx
@@ -17,6 +18,7 @@ from aether_deploy.graphs.passes import applied
 from aether_deploy.graphs.shuffle_last import ShuffleLast
 from aether_deploy.network.aether import read_spec
 from aether_deploy.network.family import Roles
+from aether_deploy.precisions.choices import IO, POLICIES
 from aether_deploy.precisions.table import PRECISIONS
 from tests.helpers.networks import tiny
 
@@ -56,6 +58,13 @@ def with_folded_norms(model: ir.Model) -> ir.Model:
 
 def to_half(model: ir.Model, precision: str = "fp16", *, io: str = "fp32", islands: str = "default") -> Conversion:
     """The model in one of the precisions that round, as a row of the table makes it."""
-    convert = PRECISIONS[precision].convert
-    assert convert is not None
-    return next(convert(model, Roles(), io, islands))
+    row = PRECISIONS[precision]
+    return half_precision.to_half(
+        model,
+        ir.DataType[row.half],
+        name=precision,
+        roles=Roles(),
+        policy=islands,
+        kept=POLICIES[islands],
+        io=ir.DataType[IO[io]],
+    )
