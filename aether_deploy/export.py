@@ -92,6 +92,11 @@ __all__ = ["command"]
     help="A fixed input shape, such as 1x3x256x256; dynamic by default.",
     show_default=False,
 )
+@click.option(
+    "--pad",
+    is_flag=True,
+    help="Let the file take every size of a network that asks for certain ones: it mirrors and crops inside.",
+)
 @engine_options.engine_options(cli.ShapeType())
 @click.option(
     "-o",
@@ -123,6 +128,7 @@ def command(
     ffn: str,
     opset: int | None,
     static: Shape | None,
+    pad: bool,
     min_shapes: tuple[Shape, ...],
     opt_shapes: tuple[Shape, ...],
     max_shapes: tuple[Shape, ...],
@@ -155,7 +161,7 @@ def command(
         check_names(gpus)
         options = ExportOptions(
             formats=formats,
-            variants=variants(precisions, io=io, islands=islands, ffn=ffn, opset=opset or 0, static=static),
+            variants=variants(precisions, io=io, islands=islands, ffn=ffn, opset=opset or 0, static=static, pad=pad),
             output=output,
             name=name,
             images=images,

@@ -18,8 +18,10 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from aether_deploy.cli.app import main
+from aether_deploy.graphs.torch_export import traced
 from tests.helpers.commands import Ran
 from tests.helpers.counts import CountsPlugin
+from tests.helpers.exports import kept
 from tests.helpers.networks import save, tiny
 
 # The inputs are files in a folder of the test's own: slow to draw, and each overwrites the one before.
@@ -44,6 +46,13 @@ def one_registry() -> Iterator[None]:
         return
     made_once = staticmethod(functools.cache(registry.from_torchlib))
     with mock.patch.object(registry, "from_torchlib", made_once):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_kept() -> Iterator[None]:
+    """See `kept`; tests of the exporter call it by its own name."""
+    with mock.patch("aether_deploy.graphs.exporter.traced", kept(traced)):
         yield
 
 

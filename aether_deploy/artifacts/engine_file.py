@@ -122,7 +122,7 @@ def prove(file: KnownFile, trained: Trained) -> Manifest:
     engine, variant = file.manifest.engine, file.manifest.variant
     gpu = read_driver().current
     if gpu is not None and str(gpu.capability) in engine.compute_capabilities:
-        reference = trained.of_shape(variant.static)
+        reference = trained.of(variant)
         with open_file(file, device=None, threads=None, trust=False, faithful=False) as runner:
             report = verify(reference.fitting(runner.takes), runner.run, variant.precision, what=file.path.name)
         report.require(file.path.name)

@@ -48,7 +48,7 @@ def describe_file(file: KnownFile) -> dict[str, Any]:
 
     Returns:
         the result of `inspect_file`, with `file` as a bare name, and: bytes and manifest; summary, network, source,
-        created, and recorded: {of, before_rounding, **parity}, each None if unknown; precision, io, ffn,
+        created, and recorded: {of, before_rounding, **parity}, each None if unknown; precision, io, ffn, pad,
         fp32_islands, tools and executed if known.
     Raises:
         AetherDeployError: see `FormatModule.describe`.
@@ -67,7 +67,7 @@ def describe_file(file: KnownFile) -> dict[str, Any]:
 def _of_metadata(metadata: dict[str, str]) -> dict[str, Any]:
     """What one of our ONNX files says about itself."""
     written = {key.removeprefix(_METADATA): value for key, value in metadata.items() if key.startswith(_METADATA)}
-    known: dict[str, Any] = {key: written[key] for key in ("precision", "io", "ffn") if key in written}
+    known: dict[str, Any] = {key: written[key] for key in ("precision", "io", "ffn", "pad") if key in written}
     from aether_deploy.runners.onnx_reading import network_of
 
     if (spec := network_of(metadata)) is not None:

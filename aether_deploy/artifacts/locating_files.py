@@ -21,7 +21,7 @@ from aether_deploy.locating.pair import Pair
 from aether_deploy.locating.reduction import Reduced, reduce
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.fusion import fuse_network
-from aether_deploy.precisions.choices import POLICIES
+from aether_deploy.precisions.choices import MIRROR, POLICIES
 from aether_deploy.precisions.forms import conversions, fp32_model
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
@@ -154,7 +154,7 @@ def _spec_of(model: ir.Model | None) -> NetworkSpec | None:
 
 def _variant(model: ir.Model) -> Variant:
     """The form of a file, as its metadata and its graph say; of a file without metadata the plainest."""
-    said = {key: model.metadata_props.get(f"aether_deploy.{key}", "") for key in ("precision", "io", "ffn")}
+    said = {key: model.metadata_props.get(f"aether_deploy.{key}", "") for key in ("precision", "io", "ffn", "pad")}
     try:
         islands = json.loads(model.metadata_props.get("aether_deploy.fp32_islands", "{}")).get("policy")
     except (ValueError, AttributeError):
@@ -167,6 +167,7 @@ def _variant(model: ir.Model) -> Variant:
         ffn=said["ffn"] or "linear",
         opset=opset if opset in OPSETS else 0,
         static=_static(model),
+        pad=said["pad"] == MIRROR,
     )
 
 

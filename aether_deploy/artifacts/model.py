@@ -28,7 +28,7 @@ class ExportOptions:
 
     Attributes:
         formats: names from `formats.EXPORTS`.
-        variants: the forms of each, see `variant.variants`; all with the same `static` shape.
+        variants: the forms of each, see `variant.variants`; all with the same `static` shape and `pad`.
         output: folder; by default the checkpoint's.
         name: of the files, without scale and tags; by default the checkpoint's.
         images: folder of photos to prove parity on; by default the packaged ones.

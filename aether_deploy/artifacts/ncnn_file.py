@@ -45,8 +45,8 @@ def plan(row: Format, spec: NetworkSpec, variant: Variant, options: ExportOption
     """`2x_Name_fp16.param` and `.bin`; see `FormatModule.plan`."""
     if variant.precision not in _PRECISIONS:
         raise ExportError(f"ncnn has no {variant.precision} here; give --precision {' or '.join(_PRECISIONS)}")
-    if variant.static is not None or (variant.io, variant.islands) != ("fp32", "default"):
-        raise ExportError("--static, --io and --islands are not for ncnn, whose files take any size; leave them out")
+    if variant.static is not None or variant.pad or (variant.io, variant.islands) != ("fp32", "default"):
+        raise ExportError("--static, --pad, --io and --islands are not for ncnn's files; leave them out")
     _require_pnnx()
     require_ncnn()
     path = stem.with_name(f"{stem.name}_{variant.precision}{row.suffixes[0]}")
@@ -138,7 +138,7 @@ def prove(file: KnownFile, trained: Trained) -> Manifest:
     """See `FormatModule.prove`."""
     assert file.manifest is not None  # the caller's part
     spec, variant = spec_from_dict(file.manifest.network), file.manifest.variant
-    report = _proved(file.path, spec, variant, trained.of_shape(None))
+    report = _proved(file.path, spec, variant, trained.reference)
     return dataclasses.replace(file.manifest, parity=report.as_dict())
 
 

@@ -23,6 +23,7 @@ from aether_deploy.extras import ONNXRUNTIMES
 from aether_deploy.files import publish, sha256_of, staging
 from aether_deploy.graphs.shapes import dynamic_shapes, static_shapes
 from aether_deploy.network.families import family_of
+from aether_deploy.network.family import Sizes
 from aether_deploy.precisions.table import PRECISIONS
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof import manifest
@@ -100,7 +101,7 @@ def write_onnx(source: Source, target: Target, folder: Path) -> Artifact:
     written = Manifest(
         artifact=manifest.describe_artifact(path, "onnx"),
         source=manifest.describe_source(source.checkpoint),
-        network=spec.as_dict(),
+        network=_network(source, variant),
         parity=proof.report.as_dict(),
         variant=variant,
         shapes=dict(static_shapes(variant.static, spec.scale) if variant.static else dynamic_shapes(spec.in_chans)),
@@ -126,8 +127,14 @@ def prove(file: KnownFile, trained: Trained) -> Manifest:
     """At the gate of its precision, half precision executed as its types say; see `FormatModule.prove`."""
     assert file.manifest is not None  # the caller's part
     variant = file.manifest.variant
-    proof = prove_again(file.path, variant, trained.of_shape(variant.static), file.manifest.fp32_islands)
+    proof = prove_again(file.path, variant, trained.of(variant), file.manifest.fp32_islands)
     return dataclasses.replace(file.manifest, parity=proof.report.as_dict(), **proof.rounding)
+
+
+def _network(source: Source, variant: Variant) -> dict[str, Any]:
+    """The network that a file is; one that pads takes any size."""
+    values = source.checkpoint.spec.as_fused().as_dict()
+    return {**values, "sizes": dataclasses.asdict(Sizes())} if variant.pad else values
 
 
 def _metadata(source: Source, variant: Variant) -> dict[str, str]:
@@ -136,7 +143,7 @@ def _metadata(source: Source, variant: Variant) -> dict[str, str]:
     values = {
         **variant.as_dict(),
         "scale": str(source.checkpoint.spec.scale),
-        "network": json.dumps(source.checkpoint.spec.as_fused().as_dict()),
+        "network": json.dumps(_network(source, variant)),
         **{f"source.{key}": str(value) for key, value in described.items()},
         **{f"tool.{key}": value for key, value in manifest.tool_versions("torch").items()},
     }

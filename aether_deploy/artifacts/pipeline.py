@@ -51,6 +51,8 @@ def plan_export(checkpoint: Checkpoint, options: ExportOptions) -> ExportPlan:
     if static is not None and (static[1] != checkpoint.spec.in_chans or min(static) < 1):
         shape, expected = "x".join(map(str, static)), f"Nx{checkpoint.spec.in_chans}xHxW, all at least 1"
         raise ExportError(f"static shape {shape}; expected {expected}")
+    if checkpoint.spec.sizes.any and any(variant.pad for variant in options.variants):
+        raise ExportError(f"--pad: {checkpoint.spec.architecture} takes every size as it is; leave it out")
     stem = folder / f"{checkpoint.spec.scale}x_{name}"
     eight = [variant.precision for variant in options.variants if variant.row.quantizes]
     if not eight and (options.calibration, options.quality, options.max_lost) != (None, None, None):
@@ -76,7 +78,7 @@ def _make(planned: ExportPlan, trained: Trained | None) -> list[Artifact]:
     """Captures the reference, fuses, proves the fused weights in float64, and makes every target."""
     checkpoint, options = planned.checkpoint, planned.options
     trained = trained or Trained(checkpoint, options.images)
-    reference = trained.of_shape(options.static)
+    reference = trained.of(options.variants[0])
     network = fuse_network(checkpoint.build(), checkpoint.spec)
     require_exact(trained, network, f"the fused network of {checkpoint.path.name}")
     source = Source(checkpoint, network, reference, options)

@@ -17,6 +17,9 @@ from aether_deploy.graphs.constants import new_constant
 
 __all__ = ["ShuffleLast", "sub_pixel_kernel"]
 
+# Output channels of a convolution that makes an image; more would really take factor^2 times as many operations.
+_FEW = 4
+
 
 def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """The kernel that does before a PixelShuffle what a 3x3 kernel does after it, zero padding included.
@@ -42,36 +45,19 @@ def sub_pixel_kernel(kernel: NDArray[np.float32], factor: int) -> NDArray[np.flo
 class ShuffleLast(ir.passes.InPlacePass):
     """DepthToSpace and Conv -> Conv and DepthToSpace, so that 3 channels are shuffled and not 64.
 
-    Requires that the last DepthToSpace, if any, is read only by a 3x3 Conv with same padding. The new kernel takes
-    factor^2 times as many operations, most of them with zeros, but runtimes round so few output channels up to a block
-    of 8 or more anyway. Ensures that no convolution follows the last shuffle.
+    Where the last DepthToSpace, if any, is read by one 3x3 Conv with same padding alone; other graphs are left
+    unchanged. The new kernel takes factor^2 times as many operations, most of them with zeros, but runtimes round so
+    few output channels up to a block of 8 or more anyway.
     """
-
-    def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError if the graph ends otherwise."""
-        shuffle = _last_shuffle(model.graph)
-        if shuffle is None:
-            return
-        users = [use.node for use in shuffle.outputs[0].uses()]
-        conv = users[0] if len(users) == 1 else None
-        if (
-            shuffle.attributes.get_string("mode", "DCR") != "CRD"
-            or conv is None
-            or conv.op_type != "Conv"
-            or tuple(conv.attributes.get_ints("pads", ())) != (1, 1, 1, 1)
-            or conv.attributes.get_int("group", 1) != 1
-            or any(value is None or value.const_value is None for value in conv.inputs[1:])
-        ):
-            raise ir.passes.PreconditionError(f"{shuffle.outputs[0].name} is not followed by one 3x3 convolution alone")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes the model in place."""
         graph = model.graph
-        shuffle = _last_shuffle(graph)
-        if shuffle is None:
+        shuffle = next((node for node in reversed(graph) if node.op_type == "DepthToSpace"), None)
+        conv = None if shuffle is None else _convolution_behind(shuffle)
+        if shuffle is None or conv is None:
             return ir.passes.PassResult(model, False)
-        (use,) = shuffle.outputs[0].uses()
-        conv, factor = use.node, shuffle.attributes["blocksize"].as_int()
+        factor = shuffle.attributes["blocksize"].as_int()
         # The exporter leaves out a bias of zeros.
         weight, *bias = conv.inputs[1:]
         _replace_input(graph, conv, weight, lambda kernel: sub_pixel_kernel(kernel, factor))
@@ -86,15 +72,22 @@ class ShuffleLast(ir.passes.InPlacePass):
         RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, True)
 
-    def ensures(self, model: ir.Model) -> None:
-        """Raises PostconditionError if a convolution follows the last shuffle."""
-        nodes = [node.op_type for node in reversed(model.graph)]
-        if "DepthToSpace" in nodes and "Conv" in nodes[: nodes.index("DepthToSpace")]:
-            raise ir.passes.PostconditionError("a convolution follows the last shuffle")
 
-
-def _last_shuffle(graph: ir.Graph) -> ir.Node | None:
-    return next((node for node in reversed(graph) if node.op_type == "DepthToSpace"), None)
+def _convolution_behind(shuffle: ir.Node) -> ir.Node | None:
+    """The 3x3 convolution with few outputs that alone reads a shuffle as PyTorch has it; None for anything else."""
+    users = [use.node for use in shuffle.outputs[0].uses()]
+    conv = users[0] if len(users) == 1 else None
+    if conv is None or conv.op_type != "Conv" or shuffle.attributes.get_string("mode", "DCR") != "CRD":
+        return None
+    expected = {"pads": (1, 1, 1, 1), "strides": (1, 1), "dilations": (1, 1)}
+    if any(tuple(conv.attributes.get_ints(name, (1, 1))) != wanted for name, wanted in expected.items()):
+        return None
+    weights = [None if value is None else value.const_value for value in conv.inputs[1:]]
+    kernel = weights[0]
+    if kernel is None or None in weights or conv.attributes.get_int("group", 1) != 1:
+        return None
+    channels, _, *size = kernel.numpy().shape
+    return conv if size == [3, 3] and channels <= _FEW else None
 
 
 def _replace_input(

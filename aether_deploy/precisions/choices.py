@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["AUTO", "FFN_FORMS", "IO", "POLICIES", "TRIED"]
+__all__ = ["AUTO", "FFN_FORMS", "IO", "MIRROR", "POLICIES", "TRIED"]
 
 # What half precision keeps in fp32, from the cheapest to the safest.
 # norm: LayerNormalization, whose squares overflow fp16 for inputs of 256 and more; costs two casts each.
@@ -25,3 +25,6 @@ IO = {"fp32": "FLOAT", "fp16": "FLOAT16"}
 
 # The forms of a feed-forward network's layers, for networks that have one.
 FFN_FORMS = ("linear", "conv1x1")
+
+# How a file with `pad` enlarges what its network would not take.
+MIRROR = "mirror"

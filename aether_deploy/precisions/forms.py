@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from aether_deploy.errors import ExportError
+from aether_deploy.graphs.any_size import AnySize
 from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.graphs.passes import AFTER_8_BITS, PASSES, applied
 from aether_deploy.network.families import family_of
@@ -27,7 +28,7 @@ type Exported = dict[tuple[int, Shape | None], ir.Model]
 
 
 def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant, exported: Exported | None = None) -> ir.Model:
-    """The variant's graph before rounding: its opset, shapes and FFN, in fp32.
+    """The variant's graph before rounding: its opset, shapes, FFN and padding, in fp32.
 
     Args:
         network: fused, in eval mode; not changed.
@@ -45,7 +46,7 @@ def fp32_model(network: nn.Module, spec: NetworkSpec, variant: Variant, exported
 
 
 def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model:
-    """A copy of the exported graph with the variant's FFN and, for fp32, the family's passes applied.
+    """A copy of the exported graph with the variant's FFN and padding and, for fp32, the family's passes applied.
 
     Raises:
         ExportError: see `applied`.
@@ -56,7 +57,10 @@ def in_form(exported: ir.Model, spec: NetworkSpec, variant: Variant) -> ir.Model
         names += family_of(spec).passes
     if variant.row.quantizes:
         names = [name for name in names if name not in AFTER_8_BITS]
-    return applied(exported, *(PASSES[name]() for name in names))
+    passes: list[ir.passes.PassBase] = [PASSES[name]() for name in names]
+    if variant.pad:
+        passes.append(AnySize(spec.sizes, spec.scale))
+    return applied(exported, *passes)
 
 
 def conversions(graph: ir.Model, spec: NetworkSpec, variant: Variant) -> Iterator[Conversion]:

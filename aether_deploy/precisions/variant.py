@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs.opsets import DEFAULT_OPSET, OPSETS
-from aether_deploy.precisions.choices import AUTO, FFN_FORMS, IO, POLICIES
+from aether_deploy.precisions.choices import AUTO, FFN_FORMS, IO, MIRROR, POLICIES
 from aether_deploy.precisions.precision import Precision
 from aether_deploy.precisions.table import PRECISIONS
 
@@ -30,6 +30,7 @@ class Variant:
         ffn: linear or conv1x1.
         opset: 17 to 23; 0 means 20, or the precision's first if that is higher.
         static: fixed (N, C, H, W) of the input; None if it is dynamic.
+        pad: whether a network that asks for certain sizes mirrors and crops other ones inside the file.
     Raises:
         ExportError: a value that is not offered.
     """
@@ -40,6 +41,7 @@ class Variant:
     ffn: str = "linear"
     opset: int = 0
     static: Shape | None = None
+    pad: bool = False
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -59,6 +61,8 @@ class Variant:
             raise ExportError(f"opset {self.opset}; expected {OPSETS.start} to {OPSETS.stop - 1}")
         if self.opset < least:
             raise ExportError(f"opset {self.opset} has no {self.precision} convolution; give --opset {least} or above")
+        if self.static is not None and self.pad:
+            raise ExportError("a fixed shape and --pad, which is for any: leave --static or --pad out")
         if not self.row.half:
             object.__setattr__(self, "io", "fp32")
             object.__setattr__(self, "islands", "default")
@@ -76,12 +80,14 @@ class Variant:
             f"_islands-{self.islands}" if self.islands != "default" else "",
             "_ffn1x1" if self.ffn == "conv1x1" else "",
             f"_{'x'.join(map(str, self.static))}" if self.static else "",
+            "_pad" if self.pad else "",
         )
         return "".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Its entries in a manifest and an ONNX file's metadata, where shape and islands have fields of their own."""
-        return {"precision": self.precision, "io": self.io, "ffn": self.ffn}
+        padding = {"pad": MIRROR} if self.pad else {}
+        return {"precision": self.precision, "io": self.io, "ffn": self.ffn, **padding}
 
 
 def variants(precisions: Iterable[str] = ("fp32",), **choices: Any) -> tuple[Variant, ...]:
@@ -89,7 +95,7 @@ def variants(precisions: Iterable[str] = ("fp32",), **choices: Any) -> tuple[Var
 
     Args:
         precisions: keys of `PRECISIONS`.
-        choices: `io`, `islands`, `ffn`, `opset` and `static`, see `Variant`.
+        choices: `io`, `islands`, `ffn`, `opset`, `static` and `pad`, see `Variant`.
     Raises:
         ExportError: a value that is not offered, or `io` or `islands` without any half precision.
     """

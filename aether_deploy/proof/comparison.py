@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aether_deploy.arrays import Array
 from aether_deploy.errors import RunnerError
+from aether_deploy.pictures.sizes import run_fitted
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.tolerances import TOLERANCES
 from aether_deploy.proof.verdict import ParityReport, Reference, capture, verify
@@ -72,12 +74,12 @@ def compare_runners(
     outputs: list[Array] = []
 
     def run(lr: Array) -> Array:
-        outputs.append(candidate.run(lr))
+        outputs.append(run_fitted(candidate, lr))
         return outputs[-1]
 
     if gate == "auto":
         gate = max(reference.precision, candidate.precision, key=lambda precision: TOLERANCES[precision].max_abs)
-    captured = capture(reference.run, cases)
+    captured = capture(functools.partial(run_fitted, reference), cases)
     report = verify(captured, run, gate, what=second)
     return Comparison((reference.name, candidate.name), captured, tuple(outputs), report, tuple(left_out))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.errors import AetherDeployError, ManifestError
 from aether_deploy.files import replacing, sha256_of
 from aether_deploy.network.families import spec_from_dict
+from aether_deploy.precisions.choices import MIRROR
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.text import printable
 
@@ -88,7 +89,8 @@ class Manifest:
         source: {file, sha256, param_key, form}.
         network: the spec.
         parity: {gate, passed, worst, figures, cases}; None for an engine that was not run.
-        variant: precision, types of input and output, islands, FFN and opset; in the file each is a field of its own.
+        variant: precision, types of input and output, islands, FFN, padding and opset; in the file each is a
+            field of its own.
         shapes: {input, output}, symbolic or fixed; or {min, opt, max} of an engine.
         fp32_islands: {asked, policy, ops, casts, measured} of a half-precision graph.
         weights: {rounded, overflow, underflow, largest, worst} of a half-precision graph.
@@ -210,6 +212,7 @@ def _from_dict(values: dict[str, Any]) -> Manifest:
         ffn=known.pop("ffn", "linear"),
         opset=known.pop("opset", 0),
         static=tuple(static) if fixed else None,
+        pad=known.pop("pad", "") == MIRROR,
     )
     engine = known.pop("engine", None)
     return Manifest(**{"parity": None, **known, "variant": variant, "engine": engine and EngineRecord(**engine)})

@@ -202,6 +202,7 @@ class _Manifest(_Strict):
     precision: Text
     io: Text = "fp32"
     ffn: Text = "linear"
+    pad: Text = ""
     opset: Count = 0
     shapes: _DynamicShapes | _Range | None = None
     fp32_islands: _Islands | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aether_deploy.pictures.sizes import fitted, with_channels
+from aether_deploy.network.family import Sizes
+from aether_deploy.pictures.sizes import fitted, run_fitted, with_channels
 from aether_deploy.proof.cases import Case, parity_cases
 from aether_deploy.proof.photos import parity_photos
 from aether_deploy.proof.tolerances import TOLERANCES, Tolerance
@@ -19,6 +20,7 @@ from aether_deploy.runners.pytorch import TorchRunner
 if TYPE_CHECKING:
     from aether_deploy.arrays import Shape
     from aether_deploy.network.checkpoint import Checkpoint
+    from aether_deploy.precisions.variant import Variant
 
 __all__ = ["Trained", "capture_exact", "capture_reference"]
 
@@ -43,14 +45,16 @@ class Trained:
     @functools.cached_property
     def reference(self) -> Reference:
         """See `capture_reference`."""
-        return self._captured(None)
+        return self._captured()
 
-    def of_shape(self, static: Shape | None) -> Reference:
-        """The outputs for the only (N, C, H, W) that an artifact takes; `reference` if it takes any."""
-        return self.reference if static is None else self._captured(static)
+    def of(self, variant: Variant) -> Reference:
+        """The outputs for what an artifact takes: any input, one shape, or also sizes that the network does not."""
+        if variant.static is None and not variant.pad:
+            return self.reference
+        return self._captured(static=variant.static, any_size=variant.pad)
 
-    def _captured(self, static: Shape | None) -> Reference:
-        return capture_reference(self.checkpoint, self.images, static=static, tolerances=self.tolerances)
+    def _captured(self, **inputs: Any) -> Reference:
+        return capture_reference(self.checkpoint, self.images, tolerances=self.tolerances, **inputs)
 
     @functools.cached_property
     def exact(self) -> Reference:
@@ -64,6 +68,7 @@ def capture_reference(
     *,
     static: Shape | None = None,
     shapes: Sequence[tuple[int, int, int]] = (),
+    any_size: bool = False,
     tolerances: Mapping[str, Tolerance] = TOLERANCES,
 ) -> Reference:
     """Runs every case through the trained network in float32, with weights read from disk.
@@ -72,12 +77,14 @@ def capture_reference(
         checkpoint: unfused, or fused if only that is left.
         images: folder of photos for the cases; by default the packaged ones.
         static, shapes: see `parity_cases`.
+        any_size: whether sizes that the network does not take are among them, for which it is run as `run_fitted` does.
         tolerances: by what candidates will be judged.
     """
     spec = checkpoint.spec
-    cases = parity_cases(parity_photos(images), in_chans=spec.in_chans, static=static, shapes=shapes, sizes=spec.sizes)
+    sizes = Sizes() if any_size else spec.sizes
+    cases = parity_cases(parity_photos(images), in_chans=spec.in_chans, static=static, shapes=shapes, sizes=sizes)
     with TorchRunner.from_checkpoint(checkpoint, channels_last=True) as runner:
-        return capture(runner.run, cases, tolerances)
+        return capture(functools.partial(run_fitted, runner) if any_size else runner.run, cases, tolerances)
 
 
 def capture_exact(checkpoint: Checkpoint) -> Reference:

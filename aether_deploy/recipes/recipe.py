@@ -93,6 +93,7 @@ class Export(_Table):
     ffn: Annotated[str, OneOf(tuple(FFN_FORMS)), Field(description="The FFN's layers; SM75 needs conv1x1.")] = "linear"
     opset: Annotated[int, Field(description="ONNX opset; 0 is 20, or 22 for bf16.", ge=0, lt=OPSETS.stop)] = 0
     static: Annotated[Shape, Field(description="A fixed input shape, such as 1x3x256x256.")] | None = None
+    pad: Annotated[bool, Field(description="Mirror and crop inside the file what the network would not take.")] = False
     min_shape: Annotated[list[Shape], Field(description="Engines: of each profile.")] = []
     opt_shape: Annotated[list[Shape], Field(description="Engines: of each profile.")] = []
     max_shape: Annotated[list[Shape], Field(description="Engines: of each profile.")] = []

@@ -174,6 +174,7 @@ def _options(work: Work, table: Export) -> ExportOptions:
             ffn=table.ffn,
             opset=table.opset,
             static=_shape(table.static) if table.static else None,
+            pad=table.pad,
         ),
         output=work.output,
         name=work.name,
