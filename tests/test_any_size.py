@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from aether_deploy.graphs import any_size
 from aether_deploy.graphs.any_size import AnySize
+from aether_deploy.graphs.new_nodes import NewNodes
 from aether_deploy.graphs.passes import applied
 from aether_deploy.network.family import Sizes
 from aether_deploy.samples import SAMPLE
@@ -75,8 +77,9 @@ class TestExport:
 
     def test_it_says_so(self, made: Path, call: Callable[..., Ran]) -> None:
         found = call("inspect", made / NAME, "--json").json
-        assert found["pad"] == "mirror"
-        assert found["network"]["sizes"] == {"minimum": 1, "multiple": 1, "square": False}
+        assert found["metadata"]["aether_deploy.pad"] == "mirror"
+        sizes = json.loads(found["metadata"]["aether_deploy.network"])["sizes"]
+        assert sizes == {"minimum": 1, "multiple": 1, "square": False}
         assert call("verify", made / NAME).code == 0
 
     def test_against_the_checkpoint_on_odd_sizes(self, made: Path, call: Callable[..., Ran]) -> None:
@@ -102,7 +105,7 @@ class TestExport:
     ) -> None:
         """The last row repeated instead of the picture mirrored."""
 
-        def repeated(made: any_size._Nodes, image: ir.Value, axis: int, length: ir.Value, wanted: ir.Value) -> ir.Value:
+        def repeated(made: NewNodes, image: ir.Value, axis: int, length: ir.Value, wanted: ir.Value) -> ir.Value:
             place = made.add("Range", made.one(0), wanted, made.one(1))
             last = made.add("Sub", length, made.one(1))
             return made.add("Gather", image, made.add("Min", place, last), axis=2 + axis)

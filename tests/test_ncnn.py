@@ -161,7 +161,7 @@ class TestGate:
     [
         (("--precision", "bf16"), "ncnn has no bf16 here"),
         (("--precision", "int8"), "ncnn has no int8 here"),
-        (("--static", "1x3x32x32"), "files take any size"),
+        (("--static", "1x3x32x32"), "are not for ncnn"),
         (("--precision", "fp16", "--io", "fp16"), "are not for ncnn"),
     ],
 )

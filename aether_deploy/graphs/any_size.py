@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
-import numpy as np
 import onnx_ir as ir
 
-from aether_deploy.graphs.constants import new_constant
+from aether_deploy.graphs.new_nodes import NewNodes
 from aether_deploy.network.family import Sizes
 
 __all__ = ["AnySize"]
@@ -34,7 +31,7 @@ class AnySize(ir.passes.InPlacePass):
             return ir.passes.PassResult(model, False)
         graph = model.graph
         (image,), (result,) = graph.inputs, graph.outputs
-        readers, made = list(image.uses()), _Nodes(graph)
+        readers, made = list(image.uses()), NewNodes(graph, "any_size")
         # (H, W)
         given = made.add("Shape", image, start=2, end=4)
         wanted = self._fitted(made, given)
@@ -56,7 +53,7 @@ class AnySize(ir.passes.InPlacePass):
         cropped.name = name
         return ir.passes.PassResult(model, True)
 
-    def _fitted(self, made: _Nodes, given: ir.Value) -> ir.Value:
+    def _fitted(self, made: NewNodes, given: ir.Value) -> ir.Value:
         """`Sizes.fit`, of a tensor of two integers."""
         sizes, multiple = self._sizes, self._sizes.multiple
         wanted = made.add("Max", given, made.several(sizes.minimum))
@@ -68,38 +65,7 @@ class AnySize(ir.passes.InPlacePass):
         return wanted
 
 
-class _Nodes:
-    """New nodes for a graph, and their constants."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._graph = graph
-        self._nodes: list[ir.Node] = []
-        self._numbers = itertools.count()
-
-    def add(self, op: str, *inputs: ir.Value, **attributes: int) -> ir.Value:
-        node = ir.node(op, inputs, attributes)
-        node.name = node.outputs[0].name = self._name(op)
-        self._nodes.append(node)
-        return node.outputs[0]
-
-    def taken(self) -> list[ir.Node]:
-        """Those that were added since the last call."""
-        nodes, self._nodes = self._nodes, []
-        return nodes
-
-    def one(self, number: int) -> ir.Value:
-        """A scalar."""
-        return new_constant(self._graph, self._name("number"), np.array(number, np.int64))
-
-    def several(self, *numbers: int) -> ir.Value:
-        """A tensor of one dimension."""
-        return new_constant(self._graph, self._name("numbers"), np.array(numbers, np.int64))
-
-    def _name(self, what: str) -> str:
-        return f"any_size_{next(self._numbers)}_{what}"
-
-
-def _mirrored(made: _Nodes, image: ir.Value, axis: int, length: ir.Value, wanted: ir.Value) -> ir.Value:
+def _mirrored(made: NewNodes, image: ir.Value, axis: int, length: ir.Value, wanted: ir.Value) -> ir.Value:
     """The image, enlarged along height (0) or width (1)."""
     place = made.add("Range", made.one(0), wanted, made.one(1))
     period = made.add("Mul", length, made.one(2))

@@ -8,6 +8,7 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graphs.channels_last_sum import ChannelsLastSum
 from aether_deploy.graphs.ffn_as_convolutions import ConvolutionalFFN
 from aether_deploy.graphs.fold_norms import FoldedNorms
+from aether_deploy.graphs.row_means import RowMeans
 from aether_deploy.graphs.shuffle_last import ShuffleLast
 
 __all__ = ["AFTER_8_BITS", "PASSES", "applied"]
@@ -15,6 +16,7 @@ __all__ = ["AFTER_8_BITS", "PASSES", "applied"]
 # Name -> pass over an fp32 graph that leaves the function unchanged; a family names those that suit it.
 PASSES: dict[str, type[ir.passes.InPlacePass]] = {
     "ffn_as_convolutions": ConvolutionalFFN,
+    "row_means": RowMeans,
     "shuffle_last": ShuffleLast,
     "channels_last_sum": ChannelsLastSum,
     "fold_norms": FoldedNorms,

@@ -34,7 +34,7 @@ class Spandrel:
     title = "network that spandrel knows"
     operators: frozenset[str] | None = None
     roles = Roles(norm=frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization", "ReduceMean"}))
-    passes: tuple[str, ...] = ("shuffle_last", "channels_last_sum")
+    passes: tuple[str, ...] = ("row_means", "shuffle_last", "channels_last_sum")
     shown_by_weights = False
     counts = True
 
