@@ -17,10 +17,13 @@ from aether_deploy.errors import ExportError
 from aether_deploy.graphs.conversion import Conversion
 from aether_deploy.graphs.half_weights import round_weights
 from aether_deploy.graphs.only_rounded import require_only_rounded
-from aether_deploy.graphs.types import FLOATING, declared_type, largest_finite, slots_of, tensor_types
+from aether_deploy.graphs.types import FLOATING, cast_type, declared_type, largest_finite, slots_of, tensor_types
 from aether_deploy.network.family import Roles
 
 __all__ = ["UNCAST", "HalfPrecision", "to_half"]
+
+# What a length goes through before it divides.
+_LENGTHENED = frozenset({"Clip", "Max", "Expand"})
 
 # Behind the name of a result before its last Cast, which has the name itself.
 UNCAST = "_uncast"
@@ -66,8 +69,8 @@ def to_half(
 class HalfPrecision(ir.passes.FunctionalPass):
     """fp32 -> strongly typed half precision with fp32 islands.
 
-    Requires a graph in fp32 without casts. Ensures that every operator's tensors have one type and that input and
-    output have type `io`. Each weight is stored once.
+    Requires a graph in fp32 without casts between floating-point types. Ensures that every operator's tensors have one
+    type and that input and output have type `io`. Each weight is stored once.
 
     Args:
         half, roles, kept, io, policy: see `to_half`.
@@ -83,7 +86,7 @@ class HalfPrecision(ir.passes.FunctionalPass):
         self.policy = policy
 
     def requires(self, model: ir.Model) -> None:
-        """Raises PreconditionError unless the graph is fp32, without casts, and has one input and one output."""
+        """Raises PreconditionError unless the graph is fp32 throughout and has one input and one output."""
         graph = model.graph
         ends = [*graph.inputs, *graph.outputs]
         if len(graph.inputs) != 1 or len(graph.outputs) != 1 or model.functions:
@@ -92,8 +95,10 @@ class HalfPrecision(ir.passes.FunctionalPass):
         for value in (*ends, *weights):
             if value.dtype != ir.DataType.FLOAT:
                 raise ir.passes.PreconditionError(f"{value.name} is {value.dtype}; a graph in fp32 is expected")
-        if any(node.op_type == "Cast" for node in graph.all_nodes()):
-            raise ir.passes.PreconditionError("the graph has casts already; a graph in fp32 is expected")
+        numbers = tensor_types(graph)
+        for node in graph.all_nodes():
+            if node.op_type == "Cast" and node.inputs[0] in numbers and cast_type(node) in FLOATING:
+                raise ir.passes.PreconditionError("the graph has casts already; a graph in fp32 is expected")
 
     def call(self, model: ir.Model) -> Conversion:
         """A converted copy; see `to_half`."""
@@ -107,6 +112,9 @@ class HalfPrecision(ir.passes.FunctionalPass):
             if any(value in numbers for value in node.outputs)  # the others compute sizes and places
         }
         types |= {node: types[source] for node, source in _quantizers(graph) if source in types}
+        types |= dict.fromkeys(_places(graph), ir.DataType.FLOAT)
+        for node in (node for node, kind in types.items() if node.op_type == "Cast" and kind == self.half):
+            node.attributes["to"] = ir.AttrInt64("to", self.half.value)
         weights = round_weights(graph, types, self.half)
         graph.inputs[0].type = ir.TensorType(self.io)
         _insert_casts(graph, types)
@@ -133,12 +141,30 @@ def _quantizers(graph: ir.Graph) -> Iterator[tuple[ir.Node, ir.Node | None]]:
             yield node, node.inputs[0].producer()
 
 
+def _places(graph: ir.Graph) -> set[ir.Node]:
+    """What computes sizes and places in floats, and ends in integers: half precision has not enough digits for them."""
+    found: set[ir.Node] = set()
+    numbers = tensor_types(graph)
+    for node in reversed(graph):
+        uses = [use.node for value in node.outputs if value in numbers for use in value.uses()]
+        if uses and all(use in found or (use.op_type == "Cast" and cast_type(use) not in FLOATING) for use in uses):
+            found.add(node)
+    return found
+
+
 def _roles(graph: ir.Graph, roles: Roles) -> dict[ir.Node, str]:
     """The role of every node, `head`, `norm`, `tail` or `body`, in the order of the graph.
 
     The head is everything before the first convolution; the tail is the last convolution and everything after it.
     """
     found = {node: "norm" if node.op_type in roles.norm else "body" for node in graph}
+    lengths: set[ir.Value] = set()
+    for node in graph:
+        if node.op_type in roles.lengths or (node.op_type in _LENGTHENED and node.inputs[0] in lengths):
+            lengths.update(node.outputs)
+            found[node] = "norm"
+        elif node.op_type == "Div" and node.inputs[1] in lengths:
+            found[node] = "norm"
     for node in itertools.takewhile(lambda node: node.op_type != roles.ends, graph):
         found[node] = "head"
     last = max((number for number, node in enumerate(graph) if node.op_type == roles.ends), default=len(found))

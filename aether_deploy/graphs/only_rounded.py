@@ -18,13 +18,14 @@ from aether_deploy.network.family import Roles
 
 __all__ = ["require_only_rounded"]
 
+_FLOATING = {kind.value for kind in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)}
 _TORCH = {ir.DataType.FLOAT16: torch.float16, ir.DataType.BFLOAT16: torch.bfloat16}
 
 
 def require_only_rounded(
     before: ir.Model, after: ir.Model, half: ir.DataType, *, roles: Roles, kept: frozenset[str]
 ) -> None:
-    """Compares every initializer bit for bit, and every node except Casts; changes nothing.
+    """Compares every initializer bit for bit, and every node except Casts between such types; changes nothing.
 
     Args:
         before: the fp32 graph.
@@ -38,16 +39,17 @@ def require_only_rounded(
         raise ExportError(f"the half-precision graph differs from the fp32 one: initializer {name}")
     for name, value in before.graph.initializers.items():
         _require_rounded(name, value, after.graph.initializers[name], half)
-    old, new = list(before.graph), [node for node in after.graph if node.op_type != "Cast"]
+    types, numbers = tensor_types(after.graph), tensor_types(before.graph)
+    old, new = list(before.graph), [node for node in after.graph if not _rounds(node, types)]
     if len(old) != len(new):
         raise ExportError(f"the half-precision graph has {len(new)} operators, the fp32 one {len(old)}")
-    types, numbers = tensor_types(after.graph), tensor_types(before.graph)
+    of_the_image = _of_the_image(before.graph.outputs[0], numbers)
     for node, made, island in zip(old, new, _islands(old, roles, kept), strict=True):
         if _described(node) != _described(made):
             raise ExportError(f"{made.op_type} {made.name} is not the fp32 graph's {node.op_type} {node.name}")
         if node.outputs[0] not in numbers:
             continue  # sizes and places, in integers
-        wanted = ir.DataType.FLOAT if island else half
+        wanted = ir.DataType.FLOAT if island or node not in of_the_image else half
         if types[made.outputs[0]] != wanted:
             seen = types[made.outputs[0]].name
             raise ExportError(f"{made.op_type} {made.name} computes in {seen}, {wanted.name} was asked for")
@@ -74,11 +76,28 @@ def _require_rounded(name: str, before: ir.Value, after: ir.Value, half: ir.Data
         raise ExportError(f"{name} is not the fp32 graph's value, rounded to {stored.dtype.name}")
 
 
+def _rounds(node: ir.Node, types: dict[ir.Value, ir.DataType]) -> bool:
+    """Whether it is a Cast from one floating-point type to another."""
+    return node.op_type == "Cast" and node.inputs[0] in types and node.outputs[0] in types
+
+
+def _of_the_image(end: ir.Value, numbers: dict[ir.Value, ir.DataType]) -> set[ir.Node]:
+    """What computes the image in floats; other floats are sizes and places, which stay in fp32."""
+    found: set[ir.Node] = set()
+    waiting = [end]
+    while waiting:
+        node = waiting.pop().producer()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [value for value in node.inputs if value in numbers]
+    return found
+
+
 def _islands(nodes: list[ir.Node], roles: Roles, kept: frozenset[str]) -> Iterator[bool]:
     """Whether each node must compute in fp32, by its type and its place before, between or after the convolutions."""
     ends = [number for number, node in enumerate(nodes) if node.op_type == roles.ends]
     for number, node in enumerate(nodes):
-        part = "norm" if node.op_type in roles.norm else "body"
+        part = "norm" if node.op_type in roles.norm or _of_a_length(node, roles) else "body"
         if not ends or number < ends[0]:
             part = "head"
         elif number >= ends[-1]:
@@ -86,9 +105,22 @@ def _islands(nodes: list[ir.Node], roles: Roles, kept: frozenset[str]) -> Iterat
         yield part in kept
 
 
+def _of_a_length(node: ir.Node | None, roles: Roles, *, divides: bool = True) -> bool:
+    """Whether it measures a length, leads from there to a division, or is that division."""
+    if node is None or node.op_type in roles.lengths:
+        return node is not None
+    place = {"Clip": 0, "Max": 0, "Expand": 0, "Div": 1}.get(node.op_type)
+    if place is None or (node.op_type == "Div" and not divides):
+        return False
+    value = node.inputs[place]
+    return value is not None and _of_a_length(value.producer(), roles, divides=False)
+
+
 def _described(node: ir.Node) -> tuple[object, ...]:
     """Type, attributes, inputs and outputs of a node, as if there were no Casts."""
     attributes = {name: item.value for name, item in node.attributes.items() if isinstance(item, ir.Attr)}
+    if node.op_type == "Cast" and attributes["to"] in _FLOATING:
+        del attributes["to"]  # compared as the type of its result
     outputs = [str(value.name).removesuffix("_uncast") for value in node.outputs]
     return node.domain, node.op_type, str(attributes), [_source(value) for value in node.inputs], outputs
 

@@ -65,7 +65,8 @@ class RoundedResults(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> Rounded:
         """Changes the model in place."""
         graph = model.graph
-        types = {value: kind for value, kind in tensor_types(graph).items() if kind in HALF_TYPES}
+        numbers = tensor_types(graph)
+        types = {value: kind for value, kind in numbers.items() if kind in HALF_TYPES}
         result = Rounded(model, bool(types))
         rounding = _Rounding(graph, result, ranges=self._with_ranges)
         nodes = list(graph)
@@ -78,7 +79,7 @@ class RoundedResults(ir.passes.InPlacePass):
         for node in nodes:
             kind = types.get(node.outputs[0])
             if node.op_type == "Cast":
-                rounding.cast(node, kind)
+                rounding.cast(node, kind, of_integers=node.inputs[0] not in numbers)
             elif kind is not None and node.op_type == "LayerNormalization":
                 rounding.layer_norm(node, kind)
             elif kind is not None and node.op_type not in _MOVES:
@@ -116,7 +117,7 @@ class _Rounding:
             self._add_range(after[-1], exact, label, op_type)
         return rounded
 
-    def cast(self, node: ir.Node, kind: ir.DataType | None) -> None:
+    def cast(self, node: ir.Node, kind: ir.DataType | None, *, of_integers: bool) -> None:
         """Adds the Cast back to fp32 after a Cast to half; a Cast to fp32 needs nothing, since everything is fp32."""
         if kind is None:
             return
@@ -126,7 +127,7 @@ class _Rounding:
         self._replace(narrowed, widened.outputs[0], but=widened)
         narrowed.type = None
         self._result.casts += 1
-        if self._ranges:
+        if self._ranges and not of_integers:
             self._add_range(widened, _given(node.inputs[0]), _label(node), node.op_type)
 
     def layer_norm(self, node: ir.Node, kind: ir.DataType) -> None:

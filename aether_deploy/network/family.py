@@ -161,11 +161,14 @@ class Roles:
 
     Attributes:
         norm: operators whose squares overflow fp16.
+        lengths: operators whose result, kept away from 0 and enlarged, divides what they measured; all up to the Div is
+            a norm, since half precision has no number as small as what keeps it away from 0.
         ends: the operator that separates the parts: the head is everything before the first one, the tail is the last
             one and everything after it.
     """
 
     norm: frozenset[str] = frozenset({"LayerNormalization"})
+    lengths: frozenset[str] = frozenset()
     ends: str = "Conv"
 
 

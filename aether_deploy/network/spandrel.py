@@ -33,7 +33,10 @@ class Spandrel:
     name = "spandrel"
     title = "network that spandrel knows"
     operators: frozenset[str] | None = None
-    roles = Roles(norm=frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization", "ReduceMean"}))
+    roles = Roles(
+        norm=frozenset({"LayerNormalization", "InstanceNormalization", "GroupNormalization", "ReduceMean"}),
+        lengths=frozenset({"ReduceL2"}),
+    )
     passes: tuple[str, ...] = ("row_means", "shuffle_last", "channels_last_sum")
     shown_by_weights = False
     counts = True
