@@ -1,6 +1,6 @@
 # make demo   the whole pipeline on the packaged sample, from nothing
-# make test   lint and every test, from nothing; reports coverage
-# make test-all    also 50 times as many damaged files, 200 kills, races and long runs
+# make test   lint and every test, from nothing
+# make test-all    also 50 times as many damaged files, 200 kills, races and long runs; reports coverage
 # make test-versions   the quick tests with the lowest and with the newest versions that pyproject.toml allows
 # make test-fast   the tests without neosr runs, engine builds, videos and many processes
 # make benchmark   the pipeline's own cost, and the speed of small beside its peers
@@ -43,13 +43,13 @@ lint: $(VENV)/.test
 	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
 
 test: lint
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest
 
 test-fast: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow and not long"
 
 test-all: $(VENV)/.test
-	$(BIN)/python -m pytest -m "" --hypothesis-profile=all
+	$(BIN)/python -m pytest -m "" --hypothesis-profile=all --cov
 
 # neosr pins versions of its own, so that it and its tests stay out.
 test-versions: $(VENV)/.created

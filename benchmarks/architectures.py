@@ -75,6 +75,10 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         {"scale": 2, "embed_dim": 24, "num_groups": 1, "depth_per_group": 2, "num_heads": 2, "mid_dim": 16},
     ),
     "AuraSR": ("UnetUpsampler", {}),
+    "DCTLSA": ("DCTLSA", {"nf": 20, "num_head": 5, "upscale": 2}),
+    "DRUNet": ("DRUNet", {"in_nc": 3, "out_nc": 3, "nc": [16, 16, 16, 16], "nb": 1}),
+    "SCUNet": ("SCUNet", {"config": [1] * 7, "dim": 32}),
+    "SeemoRe": ("SeemoRe", {"scale": 2, "embedding_dim": 24, "num_layers": 2, "num_experts": 2}),
 }
 _SECONDS = 420
 RESULTS = Path(__file__).parent / "results" / "architectures.json"

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from aether_deploy.cli.app import main
+from aether_deploy.graphs.export_process import exported_apart
 from aether_deploy.graphs.torch_export import traced
 from tests.helpers.commands import Ran
 from tests.helpers.counts import CountsPlugin
@@ -51,8 +52,11 @@ def one_registry() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def exports_kept() -> Iterator[None]:
-    """See `kept`; tests of the exporter call it by its own name."""
-    with mock.patch("aether_deploy.graphs.exporter.traced", kept(traced)):
+    """See `kept`."""
+    with (
+        mock.patch("aether_deploy.graphs.exporter.traced", kept(traced)),
+        mock.patch("aether_deploy.graphs.exporter.exported_apart", kept(exported_apart)),
+    ):
         yield
 
 

@@ -100,7 +100,7 @@ def photo() -> Any:
     return np.ascontiguousarray(parity_photos()[2][1][:, :, :48, :64])
 
 
-@pytest.mark.parametrize("ffn", ["linear", "conv1x1"])
+@pytest.mark.parametrize("ffn", first_of(["linear", "conv1x1"]))
 @pytest.mark.parametrize("islands", ["default", "none"])
 @pytest.mark.parametrize("precision", DTYPES)
 def test_the_whole_network_is_as_torch_computes_it(
@@ -135,7 +135,7 @@ def test_as_a_gpu_computes_it(tmp_path: Path, sample: Any, graph: ir.Model, phot
     assert figures_of(exact, gpu).psnr > figures_of(exact, RoundedRunner(path).run(photo)).psnr - 3
 
 
-@pytest.mark.parametrize("options", [{"scale": 1}, {"scale": 3}, {"in_chans": 1}], ids=str)
+@pytest.mark.parametrize("options", first_of([{"scale": 3}, {"scale": 1}, {"in_chans": 1}]), ids=str)
 def test_in_fp32_it_is_the_network_itself(tmp_path: Path, options: dict[str, Any]) -> None:
     network = tiny(fused_init=True, **options)
     exported = export_onnx(network, read_spec(network.state_dict()), opset=17)
@@ -266,7 +266,7 @@ def _optimized(model: ir.Model, level: Any, path: Path, lr: Any) -> tuple[int, A
 class TestOptimizations:
     """ONNX Runtime drops pairs of Casts from files; those of the pass it must keep."""
 
-    @pytest.mark.parametrize("ffn", ["linear", "conv1x1"])
+    @pytest.mark.parametrize("ffn", first_of(["linear", "conv1x1"]))
     @pytest.mark.parametrize("islands", ["default", "none"])
     @pytest.mark.parametrize("precision", DTYPES)
     def test_every_rounding_is_kept(
@@ -429,7 +429,7 @@ FIXED = (auto_pad_valid, strides)
 class TestWhatTheFileSays:
     """A file is run as it is, and not as the network it was made from: every attribute and every operator counts."""
 
-    @pytest.mark.parametrize("islands", ["default", "none"])
+    @pytest.mark.parametrize("islands", first_of(["default", "none"]))
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_as_onnxruntime_runs_it(
         self,

@@ -273,6 +273,7 @@ class TestExport:
         assert "not executed" in ran.out
         assert list(exported.glob("2x_span_sample_fp16_trtrtx*.engine"))
 
+    @pytest.mark.long
     def test_an_exporter_that_crashes(self, trained_span: Any) -> None:
         """Unfused, SPAN's eval forward takes PyTorch 2.13's exporter and its process down."""
         with pytest.raises(AetherDeployError, match=r"crashed \(SIG[A-Z]+\) on SPAN|refuses SPAN") as raised:
