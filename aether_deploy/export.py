@@ -276,7 +276,7 @@ def _show_half(manifest: Manifest, out: Console) -> None:
             return
     islands, weights, activations = manifest.fp32_islands, manifest.weights, manifest.activations
     kept = ", ".join(f"{count} {op}" for op, count in islands["ops"].items()) or "nothing"
-    out.print(f"islands {islands['policy']}: {kept} in fp32, {islands['casts']} casts")
+    out.print(f"islands {islands['policy'].rpartition('islands ')[2]}: {kept} in fp32, {islands['casts']} casts")
     out.print(
         f"weights {weights['rounded']} rounded to {manifest.variant.precision}: {weights['overflow']} overflow to inf, "
         f"{weights['underflow']} underflow to zero"

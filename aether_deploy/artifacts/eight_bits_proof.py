@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aether_deploy.arrays import Array, mean_squared_error, psnr
 from aether_deploy.artifacts.candidates import first_that_passes
 from aether_deploy.artifacts.eight_bits import AsWritten, QuantizedGraph, quantized_graphs
-from aether_deploy.artifacts.onnx_check import Proof, describe_step
+from aether_deploy.artifacts.onnx_check import Proof, describe_step, proved_again
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.calibration import GroundTruth, calibration_inputs, ground_truths
 from aether_deploy.proof.cases import Case
@@ -78,9 +78,7 @@ def prove_eight_bits(path: Path, variant: Variant, reference: Reference, islands
     """Compares a file that was made before, but not with ground truth; see `onnx_proof.prove_again`."""
     nothing = Reference((), (), reference.tolerances)
     report, (activations, _) = _judge(path, variant, reference, nothing, [], None)
-    report.require(path.name)
-    measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
-    return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": activations})
+    return proved_again(path.name, report, islands, activations)
 
 
 def _judge(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether_deploy.artifacts.candidates import first_that_passes
-from aether_deploy.artifacts.onnx_check import Proof, describe_step
+from aether_deploy.artifacts.onnx_check import Proof, describe_step, proved_again
 from aether_deploy.precisions.variant import Variant
 from aether_deploy.proof.verdict import ParityReport, Reference, verify
 from aether_deploy.runners.onnx_runtime import OnnxRunner
@@ -53,9 +53,7 @@ def prove_half(path: Path, variant: Variant, reference: Reference, islands: Mapp
     """Compares a file that was made before; see `onnx_proof.prove_again`."""
     with _proof_runner(path, variant) as rounded:
         report = verify(reference, rounded.run, variant.precision, what=path.name)
-    report.require(path.name)
-    measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
-    return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": rounded.headroom()})
+    return proved_again(path.name, report, islands, rounded.headroom())
 
 
 def _proof_runner(path: Path, variant: Variant) -> RoundedRunner:

@@ -13,7 +13,7 @@ import onnx
 from aether_deploy.errors import ExportError
 from aether_deploy.proof.verdict import ParityReport
 
-__all__ = ["Proof", "check_onnx", "describe_step"]
+__all__ = ["Proof", "check_onnx", "describe_step", "proved_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,17 @@ class Proof:
 
     report: ParityReport
     rounding: dict[str, Any] = field(default_factory=dict)
+
+
+def proved_again(name: str, report: ParityReport, islands: Mapping[str, Any], activations: dict[str, Any]) -> Proof:
+    """The proof of a file that was made before; its figures replace those of its manifest's `fp32_islands`.
+
+    Raises:
+        ParityError: it does not pass.
+    """
+    report.require(name)
+    measured = {"policy": islands["policy"], "casts": islands["casts"], **report.summary()}
+    return Proof(report, {"fp32_islands": {**islands, "measured": [measured]}, "activations": activations})
 
 
 def check_onnx(path: Path) -> onnx.ModelProto:

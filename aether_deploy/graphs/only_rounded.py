@@ -89,7 +89,9 @@ def _of_the_image(end: ir.Value, numbers: dict[ir.Value, ir.DataType]) -> set[ir
         node = waiting.pop().producer()
         if node is not None and node not in found:
             found.add(node)
-            waiting += [value for value in node.inputs if value in numbers]
+            # What is dequantized is an image in 8 bits.
+            eight_bits = node.op_type == "DequantizeLinear"
+            waiting += [value for value in node.inputs if value is not None and (value in numbers or eight_bits)]
     return found
 
 

@@ -69,6 +69,11 @@ class AetherSpec:
         return "aether"
 
     @property
+    def tiling(self) -> str:
+        """Its kernels reach as far as `receptive_field`."""
+        return "supported"
+
+    @property
     def sizes(self) -> Sizes:
         """Any."""
         return Sizes()

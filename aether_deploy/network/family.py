@@ -97,6 +97,11 @@ class NetworkSpec(Protocol):
         ...
 
     @property
+    def tiling(self) -> str:
+        """Whether its output depends on what is near alone: supported, discouraged, or internal if it cuts itself."""
+        ...
+
+    @property
     def receptive_field(self) -> int | None:
         """The distance, in input pixels, beyond which an input pixel has no influence; None if unknown."""
         ...

@@ -142,6 +142,8 @@ class Upscaler:
         """(margin, ramp) at inner edges, in input pixels."""
         if self._margin is None:
             spec = self.runner.spec
+            if spec is not None and spec.tiling == "discouraged":
+                logger.warning("%s looks at the whole picture, and tiles may differ from it", spec.architecture)
             if self.overlap == "exact" and spec is not None and spec.receptive_field is not None:
                 self._margin = spec.receptive_field, 0
             elif isinstance(self.overlap, int):
