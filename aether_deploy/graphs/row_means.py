@@ -26,18 +26,18 @@ class RowMeans(ir.passes.InPlacePass):
     """ReduceMean and GlobalAveragePool over height and width -> row by row; norms over a picture -> with such means.
 
     A norm becomes mean, difference, mean of its squares, and product, since nothing smaller gives its statistics.
-    Requires a graph in fp32 whose images have four dimensions. Ensures that no norm over a picture is left.
+    Requires a graph in fp32. Ensures that no norm over a picture is left.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Changes the model in place."""
         graph = model.graph
-        means = [node for node in graph if node.op_type == "GlobalAveragePool" or _over_both(node)]
+        means = [(node, axis) for node in graph if (axis := _along_rows(node)) is not None]
         norms = [node for node in graph if node.op_type in _NORMS]
-        for node in means:
+        for node, axis in means:
             (source, *_), made = node.inputs, NewNodes(graph, f"{node.outputs[0].name}_rows")
             assert source is not None
-            rows = _mean(graph, made, source, 3)
+            rows = _mean(graph, made, source, axis)
             graph.insert_before(node, made.taken())
             node.replace_input_with(0, rows)
         for node in norms:
@@ -51,15 +51,17 @@ class RowMeans(ir.passes.InPlacePass):
             raise ir.passes.PostconditionError("a norm over a whole picture is left")
 
 
-def _over_both(node: ir.Node) -> bool:
-    """Whether it is a ReduceMean over height and width."""
+def _along_rows(node: ir.Node) -> int | None:
+    """The last axis of a mean over height and width, None of anything else."""
+    if node.op_type == "GlobalAveragePool":
+        return -1
     if node.op_type != "ReduceMean":
-        return False
+        return None
     axes: Collection[int] = node.attributes.get_ints("axes", ())
     given = node.inputs[1] if len(node.inputs) > 1 else None
     if given is not None and given.const_value is not None:
         axes = given.const_value.numpy().ravel().tolist()
-    return sorted(axes) in ([2, 3], [-2, -1])
+    return max(axes) if sorted(axes) in ([2, 3], [-2, -1]) else None
 
 
 def _mean(graph: ir.Graph, made: NewNodes, value: ir.Value, axis: int) -> ir.Value:
@@ -86,10 +88,10 @@ def _spell_out(graph: ir.Graph, norm: ir.Node) -> None:
         if before is not None and before.op_type == "Reshape" and before.inputs[0] is not None:
             image = before.inputs[0]
     split, shape = made.several(0, groups, -1), made.add("Shape", image)
-    rows = made.add("Reshape", _mean(graph, made, image, 3), split)
+    rows = made.add("Reshape", _mean(graph, made, image, -1), split)
     centred = made.add("Sub", made.add("Reshape", image, split), _mean(graph, made, rows, 2))
     picture = made.add("Reshape", centred, shape)
-    rows = made.add("Reshape", _mean(graph, made, made.add("Mul", picture, picture), 3), split)
+    rows = made.add("Reshape", _mean(graph, made, made.add("Mul", picture, picture), -1), split)
     variance = made.add("Add", _mean(graph, made, rows, 2), made.floats(norm.attributes.get_float("epsilon", 1e-5)))
     normed = made.add("Div", centred, made.add("Sqrt", variance))
     if image is source:
