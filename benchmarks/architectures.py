@@ -76,9 +76,9 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "AuraSR": ("UnetUpsampler", {}),
     "DCTLSA": ("DCTLSA", {"nf": 20, "num_head": 5, "upscale": 2}),
-    "DRUNet": ("DRUNet", {"in_nc": 3, "out_nc": 3, "nc": [16, 16, 16, 16], "nb": 1}),
+    "DRUNet": ("DRUNet", {"in_nc": 3, "out_nc": 3, "nc": [16, 16, 16, 16]}),
     "SCUNet": ("SCUNet", {"config": [1] * 7, "dim": 32}),
-    "SeemoRe": ("SeemoRe", {"scale": 2, "embedding_dim": 24, "num_layers": 2, "num_experts": 2}),
+    "SeemoRe": ("SeemoRe", {"scale": 2, "num_layers": 2}),
 }
 _SECONDS = 420
 RESULTS = Path(__file__).parent / "results" / "architectures.json"

@@ -22,8 +22,9 @@ def _nodes(model: ir.Model) -> list[tuple[str, str]]:
     return [(node.op_type, str({name: attr.value for name, attr in node.attributes.items()})) for node in model.graph]
 
 
-@pytest.mark.parametrize("opset", first_of([20, 17]))
-@pytest.mark.parametrize("options", first_of([{"scale": 1, "in_chans": 1}, {}, {"scale": 3}]), ids=str)
+@pytest.mark.long
+@pytest.mark.parametrize("opset", [20, 17])
+@pytest.mark.parametrize("options", [{"scale": 1, "in_chans": 1}, {}, {"scale": 3}], ids=str)
 def test_the_same_graph_as_with_sizes_carried_through_as_symbols(
     monkeypatch: pytest.MonkeyPatch, opset: int, options: dict[str, Any]
 ) -> None:

@@ -188,12 +188,10 @@ def test_a_wrong_scale_in_own_options(tmp_path: Path, trained: Path, fused: Path
     assert "neosr: neosr left its pipeline early with exit code 0" in ran.err.splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "message"),
-    [
-        ("import sys; sys.exit(0)", "without a receipt"),
-        pytest.param("pass", "without running the network once", marks=pytest.mark.long),
-    ],
+    [("import sys; sys.exit(0)", "without a receipt"), ("pass", "without running the network once")],
 )
 def test_a_neosr_that_does_nothing_and_ends_with_0(
     tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call, script: str, message: str
