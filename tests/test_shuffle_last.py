@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 import torch
 from torch.nn import functional
@@ -130,6 +132,33 @@ def test_a_shuffle_that_something_else_reads_is_left_alone() -> None:
     model.graph.insert_before(use.node, add)
     use.node.replace_input_with(0, add.outputs[0])
     assert _ends_in_a_convolution(model)
+
+
+def test_a_convolution_that_makes_the_output_itself() -> None:
+    """As in EDSR's kin; AetherNet scales the image behind it."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.PixelShuffle(2), torch.nn.Conv2d(3, 3, 3, padding=1)]
+    program = torch.onnx.export(
+        torch.nn.Sequential(*layers).eval(),
+        (torch.zeros(2, 3, 8, 12),),
+        dynamo=True,
+        opset_version=20,
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_shapes=({2: torch.export.Dim("h"), 3: torch.export.Dim("w")},),
+        verbose=False,
+    )
+    assert program is not None
+    given = program.model
+    made = applied(given, ShuffleLast())
+    assert [node.op_type for node in made.graph][-2:] == ["Conv", "DepthToSpace"]
+    onnx.checker.check_model(ir.to_proto(made), full_check=True)
+    image = np.random.default_rng(0).random((2, 3, 7, 5), dtype=np.float32)
+    outputs = []
+    for model in (given, made):
+        session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+        outputs.append(session.run(["output"], {"input": image})[0])
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=0, atol=1e-6)
 
 
 def test_a_convolution_of_many_channels_is_left_alone() -> None:

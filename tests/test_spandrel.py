@@ -28,6 +28,7 @@ from aether_deploy.graphs.exporter import export_onnx
 from aether_deploy.network.checkpoint import load_checkpoint
 from aether_deploy.network.families import spec_from_dict
 from aether_deploy.network.family import Sizes
+from aether_deploy.network.spandrel_network import network_class
 from aether_deploy.network.spandrel_spec import SpandrelSpec
 from aether_deploy.pictures.sizes import run_fitted
 from aether_deploy.proof.cases import parity_cases
@@ -196,6 +197,17 @@ class TestFusing:
         with pytest.raises(ParityError):
             fuse_checkpoint(SPAN, tmp_path / "x.safetensors")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_is_changed_in_place_is_a_copy() -> None:
+    """RCAN multiplies its input in place; the case that it is stays what it was."""
+    torch.manual_seed(0)
+    options = {"scale": 2, "n_resgroups": 1, "n_resblocks": 1, "n_feats": 8, "reduction": 4}
+    runner = TorchRunner(network_class("RCAN", "RCAN")(**options).eval(), in_chans=3, scale=2)
+    image = np.random.default_rng(0).random((1, 3, 8, 9), dtype=np.float32)
+    before = image.copy()
+    np.testing.assert_array_equal(runner.run(image), runner.run(image))
+    np.testing.assert_array_equal(image, before)
 
 
 class TestSizes:

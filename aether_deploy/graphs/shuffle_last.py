@@ -63,9 +63,13 @@ class ShuffleLast(ir.passes.InPlacePass):
         _replace_input(graph, conv, weight, lambda kernel: sub_pixel_kernel(kernel, factor))
         for value in bias:
             _replace_input(graph, conv, value, lambda vector: vector.repeat(factor**2))
-        source, result = shuffle.inputs[0], conv.outputs[0]
+        source, result, last = shuffle.inputs[0], conv.outputs[0], shuffle.outputs[0]
         conv.replace_input_with(0, source)
-        result.replace_all_uses_with(shuffle.outputs[0], replace_graph_outputs=True)
+        if result.is_graph_output():
+            last.type, last.shape = result.type, result.shape
+            result.type = result.shape = None
+            last.name, result.name = result.name, f"{result.name}_unshuffled"
+        result.replace_all_uses_with(last, replace_graph_outputs=True)
         shuffle.replace_input_with(0, result)
         graph.remove(shuffle)
         graph.insert_after(conv, shuffle)

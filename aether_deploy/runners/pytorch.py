@@ -102,7 +102,8 @@ class TorchRunner(Runner):
         # no_grad, not inference_mode, whose outputs break a later export.
         with torch.no_grad(), _threads(self._threads), memory_errors(lr.shape, RuntimeError, MemoryError):
             dtype = next(self._network.parameters()).dtype
-            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype, **self._layout)
+            # A copy: RCAN, for one, multiplies its input in place.
+            image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype, copy=True, **self._layout)
             output: Array = self._network(image).cpu().numpy()
         return output
 
