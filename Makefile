@@ -7,8 +7,10 @@
 PYTHON ?= $(shell command -v python3.12 >/dev/null && python3.12 -c "" 2>/dev/null && echo python3.12 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# What is imported is compiled then; pip would compile all of torch for a minute.
+# pip compiles on one core, for two minutes; COMPILE does it on all. Files that are templates do not compile.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --no-compile --progress-bar off
+
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null || true
 
 .PHONY: setup demo test test-all test-versions test-fast lint benchmark
 
@@ -26,12 +28,14 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing aether-deploy; torch with its CUDA packages is about 5 GB on disk"
 	@$(CLEAN_ORT)
 	$(PIP) --quiet -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "installing aether-deploy and what its tests need, neosr included; about 6 GB on disk"
 	@$(CLEAN_ORT)
 	$(PIP) --quiet -e ".[test]"
+	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo
@@ -63,6 +67,7 @@ test-versions: $(VENV)/.created
 
 $(VENV)/.benchmark: $(VENV)/.created pyproject.toml constraints.txt
 	$(PIP) --quiet -e ".[benchmark]"
+	@$(COMPILE)
 	@touch $@ $(VENV)/.demo
 
 benchmark: $(VENV)/.benchmark
