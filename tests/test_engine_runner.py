@@ -225,6 +225,7 @@ class TestRuns:
         assert ran.code == 0, ran.err
         assert (tmp_path / "out.png").is_file()
 
+    @pytest.mark.long
     def test_measured(self, on_fake_gpu: Path) -> None:
         runner = EngineRunner(on_fake_gpu, manifest.read_manifest(on_fake_gpu), cache=False)
         measured = runner.measure((1, 3, 48, 64), 5)

@@ -17,7 +17,6 @@ from aether_deploy.neosr_run.validation_options import PlannedRun, planned_optio
 from aether_deploy.network.checkpoint import load_checkpoint
 from tests.helpers.neosr_checkout import make_checkout, make_photos
 from tests.helpers.networks import save, tiny
-from tests.helpers.variations import first_of
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +93,8 @@ def test_what_neosr_ends_with_0_is_a_failure(tmp_path: Path, edit: Edit, hint: s
     assert raised.value.log_tail[-1] == "neosr left its pipeline early with exit code 0"
 
 
-@pytest.mark.parametrize("script", first_of(["import os; os._exit(0)", "raise SystemExit", "import sys; sys.exit(0)"]))
+@pytest.mark.long
+@pytest.mark.parametrize("script", ["import os; os._exit(0)", "raise SystemExit", "import sys; sys.exit(0)"])
 def test_a_script_that_leaves_early(tmp_path: Path, script: str) -> None:
     checkout = make_checkout(tmp_path / "checkout", test=f"print('half way', flush=True)\n{script}\n")
     with pytest.raises(NeosrRunError, match="without a receipt") as raised:

@@ -179,7 +179,7 @@ class TestStitch:
         assert np.abs(tiled - whole).max() <= 1
         assert _worst_line(tiled, whole) <= 0.02
 
-    @pytest.mark.parametrize("name", first_of(["astronaut", "chelsea", "coffee", "rocket"]))
+    @pytest.mark.parametrize("name", first_of(["chelsea", "astronaut", "coffee", "rocket"]))
     def test_default_overlap_on_whole_photos(self, sample_onnx: OnnxRunner, name: str) -> None:
         """Tiles of 200 pixels, six to twelve of them; measured: at most 0.21% of a line differ, by one level."""
         picture = Picture(getattr(data, name)())
