@@ -90,6 +90,7 @@ class TestContenders:
         for contender, output in zip(runnable, outputs, strict=True):
             assert np.abs(output - outputs[0]).max() < 1e-4, contender.name
 
+    @pytest.mark.long
     def test_a_process_each(self, prepared: list[Contender]) -> None:
         lr = photo_input((1, 3, 16, 16))
         chosen = [prepared[0], next(c for c in prepared if c.kind == "file")]

@@ -58,7 +58,7 @@ def _commands(suffix: str, folder: Path) -> list[str]:
 
 
 def test_checkpoints(tmp_path: Path, call: Call) -> None:
-    @settings(max_examples=inputs(450))
+    @settings(max_examples=inputs(380))
     @given(_RANDOM)
     def check(random: Random) -> None:
         data, suffix = strange_checkpoint(random)

@@ -41,7 +41,7 @@ def _values(folder: Path, suffix: str, content: bytes) -> int:
         path.unlink()
 
 
-@settings(max_examples=inputs(150))
+@settings(max_examples=inputs(120))
 @given(picture=pictures(), suffix=st.sampled_from(PICTURE_SUFFIXES))
 def test_pictures(
     picture: tuple[str, bytes], suffix: str, checkpoint_file: Path, tmp_path: Path, call: Callable[..., Ran]

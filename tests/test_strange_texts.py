@@ -126,7 +126,7 @@ class TestManifests:
         assert require_answer(lambda: call("report", model, "--overwrite"), model.parent).code == 0
 
     @pytest.mark.parametrize("kind", ["onnx", "engine"])
-    @settings(max_examples=inputs(100))
+    @settings(max_examples=inputs(70))
     @given(st.data())
     def test_changed(self, kind: str, made: Any, call: Call, data: st.DataObject) -> None:
         made[kind].write(data.draw(changed(made[kind].values)))

@@ -77,13 +77,20 @@ def test_the_fused_network_is_the_trained_one(
     assert image["ssim"][1] == pytest.approx(ssim(expected, output))
     assert set(said["neosr_printed"]) == {"psnr", "ssim"}
 
-    # The options file is kept, and runs again by hand as it is.
+    # The options file is kept.
     options = tomllib.loads((folder / "fused.toml").read_text())
     assert options["network_g"]["fused_init"]
     assert options["path"]["strict_load_g"]
     assert "tile" not in options["val"]
     assert "use_amp" not in options
-    assert run_neosr(Neosr(), "test", folder / "fused.toml", tmp_path / "again.log").forwards == 1
+
+
+@pytest.mark.long
+def test_its_options_run_again_by_hand(tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call) -> None:
+    ran = call("validate", fused, "--against", trained, "--images", photos, "--json")
+    assert ran.code == 0, ran.err
+    options = Path(ran.json["folder"]) / "fused.toml"
+    assert run_neosr(Neosr(), "test", options, tmp_path / "again.log").forwards == 1
 
 
 def test_a_missing_small_kernel_fails_though_the_images_hardly_show_it(
