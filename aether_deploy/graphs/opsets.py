@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_OPSET", "OPSETS"]
+__all__ = ["AXES_AS_INPUT", "DEFAULT_OPSET", "OPSETS"]
 
 # From 20 on, GELU is one operator; users of older runtimes need 17.
 DEFAULT_OPSET = 20
 OPSETS = range(17, 24)
+
+# From this one on, ReduceMean takes its axes as an input.
+AXES_AS_INPUT = 18

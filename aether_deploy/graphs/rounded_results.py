@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aether_deploy.errors import ExportError
 from aether_deploy.graphs.constants import new_constant
+from aether_deploy.graphs.opsets import AXES_AS_INPUT
 from aether_deploy.graphs.types import HALF_TYPES, tensor_types
 
 __all__ = ["Rounded", "RoundedResults"]
@@ -29,9 +30,6 @@ _MOVES = frozenset(
         *("Slice", "Split", "Concat", "Gather", "Expand", "Tile", "Pad", "ScatterND", "Where"),
     ]
 )
-
-# From this opset on, ReduceMean takes its axes as an input.
-_AXES_AS_INPUT = 18
 
 
 @dataclass
@@ -165,7 +163,7 @@ class _Rounding:
     def _mean(self, node: ir.Node, value: ir.Value, axis: int, kind: ir.DataType, named: tuple[str, str]) -> ir.Value:
         # Over this axis and all after it; an image's tensors have four.
         axes = list(range(axis, 0 if axis < 0 else 4))
-        if self._opset < _AXES_AS_INPUT:
+        if self._opset < AXES_AS_INPUT:
             made = self._node("ReduceMean", [value], {"axes": axes, "keepdims": 1})
         else:
             made = self._node("ReduceMean", [value, self._constant(np.array(axes, np.int64))], {"keepdims": 1})

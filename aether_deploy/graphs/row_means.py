@@ -14,12 +14,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from aether_deploy.graphs.new_nodes import NewNodes
+from aether_deploy.graphs.opsets import AXES_AS_INPUT
 
 __all__ = ["RowMeans"]
 
 _NORMS = ("InstanceNormalization", "GroupNormalization")
-# From this opset on, ReduceMean takes its axes as an input.
-_AXES_AS_INPUT = 18
 
 
 class RowMeans(ir.passes.InPlacePass):
@@ -66,7 +65,7 @@ def _along_rows(node: ir.Node) -> int | None:
 
 def _mean(graph: ir.Graph, made: NewNodes, value: ir.Value, axis: int) -> ir.Value:
     """The mean along an axis, which stays with size 1."""
-    if graph.opset_imports[""] >= _AXES_AS_INPUT:
+    if graph.opset_imports[""] >= AXES_AS_INPUT:
         return made.add("ReduceMean", value, made.several(axis), keepdims=1)
     mean = made.add("ReduceMean", value, keepdims=1)
     node = mean.producer()
