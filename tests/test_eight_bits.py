@@ -230,6 +230,8 @@ def test_fp8_runs_as_it_is_written(trained: Trained, tmp_path: Path, call: Calla
     assert artifact["quantization"]["executions"].keys() == {"floats"}
     (path,) = tmp_path.glob("*.onnx")
     assert {value.data_type for value in onnx.load(path).graph.initializer} > {TensorProto.FLOAT8E4M3FN}
+    assert call("parity", SAMPLE, path).code == 0
+    assert call("verify", path).code == 0
     manifest = read_manifest(path)
     assert manifest is not None
     model = onnx.load(path)
@@ -257,6 +259,8 @@ def test_fp16_around_integers(trained: Trained, tmp_path: Path, call: Callable[.
     for op, kind in (("QuantizeLinear", TensorProto.FLOAT), ("DequantizeLinear", TensorProto.FLOAT16)):
         nodes = [node for node in model.graph.node if node.op_type == op]
         assert nodes and all(kinds[node.input[1]] == kind for node in nodes)
+    assert call("parity", SAMPLE, path).code == 0
+    assert call("verify", path).code == 0
     with open_known(known_file(path), faithful=True) as runner:
         assert runner.precision == "int8-fp16"
     assert call("report", path, SAMPLE, "-o", tmp_path / "x.html").code == 0

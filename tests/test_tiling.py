@@ -149,11 +149,11 @@ class TestStitch:
 
     def test_exact_on_the_trained_network(self, sample: TorchRunner, sample_onnx: OnnxRunner) -> None:
         field = _field(sample)
-        pixels = read_picture(PHOTOS / "chelsea.png").pixels[:, :200]
+        pixels = read_picture(PHOTOS / "chelsea.png").pixels
         height, width, _ = pixels.shape
         whole = _floats(sample_onnx, pixels, plan_grid(height, width, None, 0))
         exact = plan_grid(height, width, 2 * field + 30, field)
-        assert len(exact) >= 6
+        assert len(exact) > 12
         assert np.abs(_floats(sample_onnx, pixels, exact) - whole).max() <= 1e-5
         # And it would show: a trained network's influence dies off, but a third of the field errs by 2.8e-4.
         less = plan_grid(height, width, 2 * field + 30, field // 3)
