@@ -218,20 +218,25 @@ def test_neighbours_that_saturate_are_seen(
         assert "use fp16" in error_line(ran)
 
 
-def test_fp8_runs_as_it_is_written(trained: Trained, tmp_path: Path, call: Callable[..., Ran]) -> None:
-    """ONNX Runtime's optimizer takes 8-bit floats for integers, so that it gets the file operator by operator."""
-    # One small photo, since operator by operator takes its time.
+@pytest.fixture
+def small_photo(tmp_path: Path) -> Path:
+    """A folder with one, since a network that is run operator by operator takes its time."""
     photos = tmp_path / "photos"
     photos.mkdir()
     write_image(photos / "small.png", np.ascontiguousarray(read_image(PHOTOS / "coffee.png")[:, :, :40, :56]))
-    ran = call("export", SAMPLE, "--precision", "fp8", "--calibration", photos, "-o", tmp_path, "--json")
+    return photos
+
+
+def test_fp8_runs_as_it_is_written(
+    trained: Trained, small_photo: Path, tmp_path: Path, call: Callable[..., Ran]
+) -> None:
+    """ONNX Runtime's optimizer takes 8-bit floats for integers, so that it gets the file operator by operator."""
+    ran = call("export", SAMPLE, "--precision", "fp8", "--calibration", small_photo, "-o", tmp_path, "--json")
     assert ran.code == 0, ran.err
     (artifact,) = ran.json["artifacts"]
     assert artifact["quantization"]["executions"].keys() == {"floats"}
     (path,) = tmp_path.glob("*.onnx")
     assert {value.data_type for value in onnx.load(path).graph.initializer} > {TensorProto.FLOAT8E4M3FN}
-    assert call("parity", SAMPLE, path).code == 0
-    assert call("verify", path).code == 0
     manifest = read_manifest(path)
     assert manifest is not None
     model = onnx.load(path)
@@ -259,13 +264,8 @@ def test_fp16_around_integers(trained: Trained, tmp_path: Path, call: Callable[.
     for op, kind in (("QuantizeLinear", TensorProto.FLOAT), ("DequantizeLinear", TensorProto.FLOAT16)):
         nodes = [node for node in model.graph.node if node.op_type == op]
         assert nodes and all(kinds[node.input[1]] == kind for node in nodes)
-    assert call("parity", SAMPLE, path).code == 0
-    assert call("verify", path).code == 0
     with open_known(known_file(path), faithful=True) as runner:
         assert runner.precision == "int8-fp16"
-    assert call("report", path, SAMPLE, "-o", tmp_path / "x.html").code == 0
-    page = (tmp_path / "x.html").read_text()
-    assert "Layers in 8 bits" in page and "Room for large numbers" in page
     manifest = read_manifest(path)
     assert manifest is not None
     scale = next(value for value in model.graph.initializer if value.name.endswith("_scale"))
@@ -273,6 +273,22 @@ def test_fp16_around_integers(trained: Trained, tmp_path: Path, call: Callable[.
     onnx.save(model, path)
     with pytest.raises(ParityError):
         prove_again(path, manifest.variant, trained.reference, manifest.fp32_islands)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("precision", "room"), [("fp8", False), ("int8-fp16", True)])
+def test_commands_take_it(
+    precision: str, room: bool, small_photo: Path, tmp_path: Path, call: Callable[..., Ran]
+) -> None:
+    """`room`: whether the page also says how much room fp16 has."""
+    words = ["--precision", precision, "--calibration", small_photo, "-o", tmp_path]
+    assert call("export", SAMPLE, *words).code == 0
+    (path,) = tmp_path.glob("*.onnx")
+    assert call("parity", SAMPLE, path).code == 0
+    assert call("verify", path).code == 0
+    assert call("report", path, SAMPLE, "-o", tmp_path / "x.html").code == 0
+    page = (tmp_path / "x.html").read_text()
+    assert "Layers in 8 bits" in page and ("Room for large numbers" in page) == room
 
 
 @pytest.mark.long

@@ -60,6 +60,7 @@ def test_a_run_leaves_a_receipt_and_the_network_s_own_floats(tmp_path: Path) -> 
         np.testing.assert_allclose(caught, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_checkout_runs_its_own_script_and_an_author_s_aether_arch_is_shadowed(tmp_path: Path) -> None:
     author = "raise RuntimeError('the file of another author was imported')\n"
     checkout = make_checkout(tmp_path / "checkout", aether_arch=author)

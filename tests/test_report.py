@@ -159,7 +159,8 @@ def test_a_failed_comparison_is_written_and_said_first(folder: Path, call: Call)
     other = calm(scale=2, embed_dim=16, depths=(1, 1))
     other.layers[0][0].conv.lk_bias.data[0] += 1e-2
     bad = save(other, folder / "other.pth")
-    ran = call("report", folder / FP32, bad, "-o", folder / "r.html", "--json")
+    words = ["report", folder / FP32, bad, "--images", folder / "photos", "-o", folder / "r.html"]
+    ran = call(*words, "--json")
     assert ran.code == 3
     found = ran.json
     worst = found["parity"]["worst"]
@@ -176,7 +177,7 @@ def test_a_failed_comparison_is_written_and_said_first(folder: Path, call: Call)
     assert page.elements.index(header) < page.elements.index(page.all("img")[0])
     assert "names another file as its source: 2x_Calm.pth" in page.text("ul", "statements")
     # For people, too: nothing on stdout but what was written for them.
-    ran = call("report", folder / FP32, bad, "-o", folder / "r.html", "--overwrite")
+    ran = call(*words, "--overwrite")
     assert (ran.code, ran.out) == (3, "")
 
 
@@ -349,7 +350,8 @@ def test_other_json_is_no_benchmark(folder: Path, call: Call, text: str) -> None
 
 
 def test_what_each_layer_costs(folder: Path, call: Call) -> None:
-    ran = call("report", folder / FP16, folder / "2x_Calm.pth", "--layers", "--json")
+    words = ["--images", folder / "photos", "--layers", "--json"]
+    ran = call("report", folder / FP16, folder / "2x_Calm.pth", *words)
     assert ran.code == 0, ran.err
     rows = ran.json["layers"]["layers"]
     assert sum(row["share"] for row in rows) == pytest.approx(1)

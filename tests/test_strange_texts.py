@@ -18,6 +18,7 @@ from aether_deploy.artifacts.model import ExportOptions
 from aether_deploy.artifacts.pipeline import export_model
 from aether_deploy.precisions.variant import variants
 from tests.helpers.commands import Ran
+from tests.helpers.neosr_checkout import make_photos
 from tests.helpers.networks import calm, save
 from tests.helpers.strangers import inputs, require_answer
 from tests.test_header import engine_bytes
@@ -78,6 +79,11 @@ class Model:
     path: Path
     values: dict[str, Any]
 
+    @property
+    def report(self) -> list[object]:
+        """The command that reads every field of the manifest, and shows one small picture."""
+        return ["report", self.path, "--images", self.path.parent / "photos", "--overwrite"]
+
     def write(self, manifest: Any) -> None:
         text = manifest if isinstance(manifest, bytes) else json.dumps(manifest).encode()
         self.path.with_name(f"{self.path.name}.json").write_bytes(text)
@@ -87,6 +93,7 @@ class Model:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
     """An fp16 file, and an engine that is all header, each with its manifest."""
     folder = tmp_path_factory.mktemp("manifests")
+    make_photos(folder / "photos", (24, 16))
     checkpoint = save(calm(scale=2, embed_dim=4, depths=(1,), lk_kernel=3, sk_kernel=3), folder / "2x_T.pth")
     (onnx,) = export_model(checkpoint, ExportOptions(variants=variants(("fp16",)), output=folder))
     values = json.loads((folder / f"{onnx.path.name}.json").read_text())
@@ -123,7 +130,7 @@ class TestManifests:
         made[kind].write(made[kind].values)
         model = made[kind].path
         assert require_answer(lambda: call("inspect", model), model.parent).code == 0
-        assert require_answer(lambda: call("report", model, "--overwrite"), model.parent).code == 0
+        assert require_answer(lambda: call(*made[kind].report), model.parent).code == 0
 
     @pytest.mark.parametrize("kind", ["onnx", "engine"])
     @settings(max_examples=inputs(70))
@@ -133,8 +140,8 @@ class TestManifests:
         model = made[kind].path
         ran = require_answer(lambda: call("inspect", model), model.parent)
         if ran.code == 0 and data.draw(st.integers(0, 11)) == 0:
-            # What is accepted can be used: the report reads every field.
-            require_answer(lambda: call("report", model, "--overwrite"), model.parent)
+            # What is accepted can be used.
+            require_answer(lambda: call(*made[kind].report), model.parent)
 
     @settings(max_examples=inputs(50))
     @given(st.one_of(st.binary(max_size=60), VALUES.map(lambda v: json.dumps(v).encode())))

