@@ -20,9 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from aether_deploy.cli.app import main
 from aether_deploy.graphs.export_process import exported_apart
 from aether_deploy.graphs.torch_export import traced
+from aether_deploy.proof.verdict import capture
 from tests.helpers.commands import Ran
 from tests.helpers.counts import CountsPlugin
-from tests.helpers.exports import kept
+from tests.helpers.exports import kept, outputs_kept
 from tests.helpers.networks import save, tiny
 
 # The inputs are files in a folder of the test's own: slow to draw, and each overwrites the one before.
@@ -51,11 +52,12 @@ def one_registry() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def exports_kept() -> Iterator[None]:
-    """See `kept`."""
+def computed_once() -> Iterator[None]:
+    """See `exports`."""
     with (
         mock.patch("aether_deploy.graphs.exporter.traced", kept(traced)),
         mock.patch("aether_deploy.graphs.exporter.exported_apart", kept(exported_apart)),
+        mock.patch("aether_deploy.proof.reference.capture", outputs_kept(capture)),
     ):
         yield
 

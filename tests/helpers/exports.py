@@ -1,28 +1,35 @@
-"""What PyTorch's exporter gave for a network, kept for the next test that exports the very same one.
+"""What PyTorch gave for a network, kept for the next test that asks for the very same: exports and trained outputs.
 
-An export of a tiny network takes two seconds, and most tests that need one need the same one. The exporter itself is
-what runs the first time, and wherever anything that it could depend on is another: weights, attributes or code of any
-module, the opset, the shape, the exporter.
+An export of a tiny network takes two seconds, its outputs for all cases half of one, and most tests that need them need
+those of the same network. PyTorch itself is what runs the first time, and wherever anything that it could depend on is
+another: weights, attributes or code of any module, the opset, the shape, the input, how it is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+import functools
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import nn
 
-from aether_deploy.arrays import Shape
+from aether_deploy.arrays import Array, Shape
 from aether_deploy.network.family import NetworkSpec
+from aether_deploy.pictures.sizes import run_fitted
+from aether_deploy.proof.cases import Case
+from aether_deploy.proof.verdict import Reference
+from aether_deploy.runners.pytorch import TorchRunner
 
-__all__ = ["kept"]
+__all__ = ["kept", "outputs_kept"]
 
 type Exporter = Callable[..., ir.Model]
+type Run = Callable[[Array], Array]
 
-# So many graphs are kept; weights of large networks would fill the memory otherwise.
+# So many are kept; large ones would fill the memory otherwise.
 _MOST = 64
+_MOST_OUTPUTS = 2000
 
 
 def kept(exporter: Exporter) -> Exporter:
@@ -38,6 +45,29 @@ def kept(exporter: Exporter) -> Exporter:
         return known[key].clone()
 
     return export
+
+
+def outputs_kept(capture: Callable[..., Reference]) -> Callable[..., Reference]:
+    """`verdict.capture` of a `TorchRunner`, which runs each different network on each different input once."""
+    known: dict[Hashable, Array] = {}
+
+    def captured(run: Run, cases: Iterable[Case], *limits: Any) -> Reference:
+        fits = isinstance(run, functools.partial)
+        runner: Any = run.args[0] if isinstance(run, functools.partial) else getattr(run, "__self__")  # noqa: B009
+        how = tuple(sorted((name, repr(value)) for name, value in vars(runner).items() if name != "_network"))
+        who = tuple(_described(runner._network)), how, TorchRunner.run, fits and run_fitted
+
+        def once(lr: Array) -> Array:
+            key = (who, lr.shape, lr.tobytes())
+            if key not in known:
+                if len(known) == _MOST_OUTPUTS:
+                    del known[next(iter(known))]
+                known[key] = run(lr)
+            return known[key].copy()
+
+        return capture(once, cases, *limits)
+
+    return captured
 
 
 def _described(network: nn.Module) -> Iterator[Hashable]:
