@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomlkit
 
@@ -148,9 +149,15 @@ def test_from_a_training_to_a_validated_fused_file(
     assert spec.depths == (1, 2)
 
     assert call("fuse", experiment, "-o", "2x_new_fused.pth").code == 0
-    ran = call("validate", "2x_new_fused.pth", "--against", experiment, "--images", photos, "--json")
+    words = ["--images", photos, "--gt", tmp_path / "datasets" / "val" / "gt", "--json"]
+    ran = call("validate", "2x_new_fused.pth", "--against", experiment, *words)
     assert ran.code == 0, ran.err
-    assert ran.json["unfused"]["forwards"] == 2
+    found = ran.json
+    assert found["unfused"]["forwards"] == 2
+    assert (found["unfused"]["fused"], found["fused"]["fused"]) == (False, True)
+    assert found["passed"] and found["parity"]["figures"]["max_abs"] < 1e-5
+    assert all(np.isfinite(image["psnr"]).all() for image in found["images"])
+    assert tomllib.loads((Path(found["folder"]) / "fused.toml").read_text())["network_g"]["fused_init"]
 
 
 def test_training_options_are_checked_before_neosr_starts(tmp_path: Path, call: Callable[..., Ran]) -> None:

@@ -52,6 +52,7 @@ def save_state(state: State, path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_fused_network_is_the_trained_one(
     tmp_path: Path, trained: Path, fused: Path, photos: Path, call: Call
 ) -> None:
