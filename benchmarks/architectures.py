@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,23 @@ NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
         "FDAT",
         {"scale": 2, "embed_dim": 24, "num_groups": 1, "depth_per_group": 2, "num_heads": 2, "mid_dim": 16},
     ),
-    "AuraSR": ("UnetUpsampler", {}),
+    "AuraSR": (
+        "UnetUpsampler",
+        {
+            "dim": 16,
+            "image_size": 256,
+            "input_image_size": 64,
+            "style_network": {"dim_in": 16, "dim_out": 64, "depth": 2},
+            "unconditional": True,
+        },
+    ),
     "DCTLSA": ("DCTLSA", {"nf": 20, "num_head": 5, "upscale": 2}),
-    "DRUNet": ("DRUNet", {"in_nc": 3, "out_nc": 3, "nc": [16, 16, 16, 16]}),
-    "SCUNet": ("SCUNet", {"config": [1] * 7, "dim": 32}),
+    "DRUNet": ("DRUNet", {"in_nc": 4, "out_nc": 3, "nc": [16, 16, 16, 16]}),
+    "SCUNet": ("SCUNet", {"config": [1] * 7, "dim": 64}),
     "SeemoRe": ("SeemoRe", {"scale": 2, "num_layers": 2}),
 }
-_SECONDS = 420
+# For each of: dynamic shapes and what follows, and a fixed size and what follows.
+_SECONDS = 300
 RESULTS = Path(__file__).parent / "results" / "architectures.json"
 _PAGE = """# Networks other than AetherNet
 
@@ -107,8 +118,13 @@ def save_network(architecture: str, path: Path) -> None:
     torch.save({"params": network.state_dict()}, path)
 
 
-def tried(architecture: str) -> dict[str, str]:
-    """What goes through of one architecture: {form: `yes`, or why not}."""
+def tried(architecture: str, *, dynamic: bool = True) -> Iterator[dict[str, str]]:
+    """What goes through of one architecture, {form: `yes`, or why not}, after each form anew.
+
+    Args:
+        architecture: a key of `NETWORKS`.
+        dynamic: whether dynamic shapes are tried too.
+    """
     from aether_deploy.artifacts.model import ExportOptions
     from aether_deploy.artifacts.pipeline import export_model
     from aether_deploy.errors import AetherDeployError
@@ -123,14 +139,17 @@ def tried(architecture: str) -> dict[str, str]:
             checkpoint = load_checkpoint(path)
         # Whatever its constructor raises is the finding.
         except Exception as error:  # noqa: BLE001
-            return {"read": _reason(error)}
+            yield {"read": _reason(error)}
+            return
         found["read"] = checkpoint.spec.describe()
+        yield found
         side = checkpoint.spec.sizes.fit(64, 64)[0]
         static = (1, checkpoint.spec.in_chans, side, side)
         for form, precision, shape in (("fp32", "fp32", None), ("fixed", "fp32", static), ("fp16", "fp16", None)):
-            if form == "fixed" and found["fp32"] == _YES:
+            any_size = found.get("fp32") == _YES
+            if (form == "fp32" and not dynamic) or (form == "fixed" and any_size):
                 continue
-            if form == "fp16" and found["fp32"] != _YES:
+            if form == "fp16" and not any_size:
                 shape = static
                 if found["fixed"] != _YES:
                     continue
@@ -140,7 +159,7 @@ def tried(architecture: str) -> dict[str, str]:
                 found[form] = _YES
             except AetherDeployError as error:
                 found[form] = _reason(error)
-    return found
+            yield found
 
 
 def _reason(error: Exception) -> str:
@@ -149,15 +168,29 @@ def _reason(error: Exception) -> str:
 
 
 def _apart(architecture: str) -> dict[str, str]:
-    command = [sys.executable, "-m", "benchmarks.architectures", "--only", architecture]
-    try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return {"read": f"nothing after {_SECONDS} s"}
-    if ended.returncode:
-        return {"read": f"ended with {ended.returncode}: {(ended.stderr.strip().splitlines() or ['?'])[-1]}"}
-    values: dict[str, str] = json.loads(ended.stdout.splitlines()[-1])
-    return values
+    found = _limited(architecture)
+    if found.keys() == {"read", "late"}:
+        found = {"fp32": found["late"], **_limited(architecture, "--fixed")}
+    return found
+
+
+def _limited(architecture: str, *flags: str) -> dict[str, str]:
+    command = [sys.executable, "-m", "benchmarks.architectures", "--only", architecture, *flags]
+    why = {}
+    with tempfile.TemporaryFile("w+") as told:
+        try:
+            ended = subprocess.run(
+                command, stdout=told, stderr=subprocess.PIPE, text=True, timeout=_SECONDS, check=False
+            )
+            if ended.returncode:
+                last = (ended.stderr.strip().splitlines() or ["?"])[-1]
+                why = {"ended": f"ended with {ended.returncode}: {last}"}
+        except subprocess.TimeoutExpired:
+            why = {"late": f"nothing more after {_SECONDS} s"}
+        told.seek(0)
+        lines = told.read().splitlines()
+    found: dict[str, str] = json.loads(lines[-1]) if lines else {}
+    return found | why
 
 
 def _row(architecture: str, found: dict[str, str]) -> str:
@@ -166,7 +199,7 @@ def _row(architecture: str, found: dict[str, str]) -> str:
         return text if text in ("", _YES) else "no"
 
     reasons = dict.fromkeys(text for form, text in found.items() if form != "read" and text != _YES)
-    if len(found) == 1:
+    if found.keys() == {"read"}:
         reasons = {found["read"]: None}
     why = "; ".join(reason.replace("|", "/")[:200] for reason in reasons)
     return f"| {architecture} | {cell('fp32')} | {cell('fixed')} | {cell('fp16')} | {why} |"
@@ -175,11 +208,13 @@ def _row(architecture: str, found: dict[str, str]) -> str:
 @click.command()
 @click.argument("architectures", nargs=-1)
 @click.option("--only", help="Of one architecture, in this process; what was found is printed as JSON.")
+@click.option("--fixed", is_flag=True, help="With --only: no dynamic shapes.")
 @click.option("--workers", default=2, show_default=True, help="Processes at a time.")
-def main(architectures: tuple[str, ...], only: str | None, workers: int) -> None:
+def main(architectures: tuple[str, ...], only: str | None, fixed: bool, workers: int) -> None:
     """Try ARCHITECTURES, all by default, keep what was found in benchmarks/results, and print a page of Markdown."""
     if only:
-        print(json.dumps(tried(only)))
+        for found in tried(only, dynamic=not fixed):
+            print(json.dumps(found), flush=True)
         return
     results: dict[str, dict[str, str]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     chosen = architectures or tuple(NETWORKS)

@@ -35,7 +35,7 @@ from aether_deploy.proof.cases import parity_cases
 from aether_deploy.proof.verdict import ParityError
 from aether_deploy.runners.pytorch import TorchRunner
 from benchmarks import sample_psnr
-from tests.helpers.commands import Ran
+from tests.helpers.commands import Ran, error_line
 from tests.helpers.spandrel_networks import COMPACT, SPAN, save_random
 
 
@@ -87,6 +87,29 @@ class TestReading:
         path = save_random(tmp_path / "f.pth", "FBCNN", "FBCNN", nc=[8, 8, 8, 512], nb=4)
         with open_runner(path) as runner:
             assert runner.run(np.zeros((1, 3, 24, 16), np.float32)).shape == (1, 3, 24, 16)
+
+    def test_a_network_that_draws_random_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compact = network_class("Compact", "SRVGGNetCompact")
+        plain = compact.forward
+        monkeypatch.setattr(compact, "forward", lambda self, x: plain(self, x + 1e-3 * torch.randn_like(x)))
+        with pytest.raises(CheckpointError, match="Compact gives another picture each time"):
+            load_checkpoint(COMPACT)
+
+    @pytest.mark.long
+    def test_aurasr_is_one_of_them(self, tmp_path: Path) -> None:
+        style = {"dim_in": 16, "dim_out": 64, "depth": 2}
+        options = {"image_size": 256, "input_image_size": 64, "style_network": style, "unconditional": True}
+        path = save_random(tmp_path / "a.pth", "AuraSR", "UnetUpsampler", dim=16, **options)
+        with pytest.raises(CheckpointError, match="AuraSR gives another picture each time"):
+            load_checkpoint(path)
+
+    def test_a_network_that_takes_no_batch_is_one_line(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
+        """DRUNet, to which spandrel adds how strong the noise is, as one more channel of one picture."""
+        path = save_random(tmp_path / "d.pth", "DRUNet", "DRUNet", in_nc=4, out_nc=3, nc=[8, 8, 8, 8])
+        ran = call("export", path)
+        assert ran.code == 1
+        assert "DRUNet does not run on 2x3x40x24" in error_line(ran)
+        assert "--static" in error_line(ran)
 
     def test_integers_among_the_weights(self, tmp_path: Path) -> None:
         options = {"embed_dim": 12, "depths": [1], "num_heads": [2], "window_size": 4, "upscale": 2}

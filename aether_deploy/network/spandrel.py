@@ -130,7 +130,7 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
     """Runs a small picture through the network.
 
     Raises:
-        CheckpointError: it does not run, or gives another size than its scale says.
+        CheckpointError: it does not run, gives another size than its scale says, or another picture each time.
     """
     import torch
     from torch import nn
@@ -150,10 +150,12 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
             if isinstance(module, nn.Conv2d):
                 at_input = max(at_input, module.out_channels)
 
+    image = torch.zeros(1, spec.in_chans, height, width)
     hooks = [module.register_forward_hook(count) for module in network.modules() if not list(module.children())]
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            output = network(torch.zeros(1, spec.in_chans, height, width))
+            # Some change what they are given.
+            output = network(image.clone())
     # Of any type: it is a stranger's network.
     except Exception as error:
         raise CheckpointError(
@@ -168,6 +170,13 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
         raise CheckpointError(
             f"{spec.architecture} x{spec.scale} gives {seen} for 1x{spec.in_chans}x{height}x{width}; "
             f"expected {'x'.join(map(str, wanted))}"
+        )
+    with torch.no_grad():
+        again = network(image)
+    if not torch.allclose(output, again, rtol=0, atol=1e-4, equal_nan=True):
+        raise CheckpointError(
+            f"{spec.architecture} gives another picture each time it is run, as one that draws random numbers does; "
+            "nothing can be proved of it"
         )
     return Cost(
         flops=counter.get_total_flops() // pixels,

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aether_deploy.arrays import Array
-from aether_deploy.errors import RunnerError
+from aether_deploy.errors import AetherDeployError, RunnerError
 from aether_deploy.network.families import family_of
 from aether_deploy.runners.devices import device_of
 from aether_deploy.runners.memory_errors import memory_errors
 from aether_deploy.runners.protocol import Runner
+from aether_deploy.text import in_one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,16 +97,37 @@ class TorchRunner(Runner):
         )
 
     def run(self, lr: Array) -> Array:
-        """See `Runner`; the output has the network's floating-point type."""
+        """See `Runner`; the output has the network's floating-point type.
+
+        Raises:
+            RunnerError: a network of spandrel's does not run on this shape.
+        """
         import torch
 
+        out_of_memory = memory_errors(lr.shape, RuntimeError, MemoryError)
         # no_grad, not inference_mode, whose outputs break a later export.
-        with torch.no_grad(), _threads(self._threads), memory_errors(lr.shape, RuntimeError, MemoryError):
+        with torch.no_grad(), _threads(self._threads), _refusals(self.spec, lr.shape), out_of_memory:
             dtype = next(self._network.parameters()).dtype
             # A copy: RCAN, for one, multiplies its input in place.
             image = torch.from_numpy(np.ascontiguousarray(lr)).to(self.device, dtype, copy=True, **self._layout)
             output: Array = self._network(image).cpu().numpy()
         return output
+
+
+@contextlib.contextmanager
+def _refusals(spec: NetworkSpec | None, shape: tuple[int, ...]) -> Iterator[None]:
+    """What a network whose code is not ours raises, as one line: IPT, for one, takes no batch of two."""
+    try:
+        yield
+    except AetherDeployError:
+        raise
+    except Exception as error:
+        if spec is None or family_of(spec).operators is not None:
+            raise
+        size, why = "x".join(map(str, shape)), f"{type(error).__name__}: {in_one_line(error)}"
+        raise RunnerError(
+            f"{spec.variant} does not run on {size} ({why}); a fixed size may, export --static 1x3x256x256"
+        ) from error
 
 
 @contextlib.contextmanager
