@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from aether_deploy import cli
+from aether_deploy.artifacts.formats import format_of
 from aether_deploy.proof.tolerances import TOLERANCES
 
 __all__ = ["command"]
@@ -42,7 +43,9 @@ def command(
         from aether_deploy.artifacts.comparing import compare
 
         compared = compare(a, b, gate=gate, images=images, device=device, trust=trust)
-        hint = "" if b.suffix == ".engine" else "; `aether-deploy locate` with the same files names the layer"
+        # A neosr folder has no suffix, and holds a checkpoint.
+        closed = [row for path in (a, b) if (row := format_of(path)) is not None and not row.shows_layers]
+        hint = "" if closed else "; `aether-deploy locate` with the same files names the layer"
         compared.require(f"{b}, compared with {a},", hint=hint)
     out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
     out.print(f"A {a} ({first})")

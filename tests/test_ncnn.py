@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from aether_deploy.artifacts import ncnn_file
 from aether_deploy.artifacts.opening import open_runner
@@ -21,6 +22,7 @@ from aether_deploy.runners.ncnn import NcnnRunner, require_ncnn
 from aether_deploy.runners.pytorch import TorchRunner
 from aether_deploy.samples import PHOTOS
 from tests.helpers.commands import Ran, error_line
+from tests.helpers.neosr_checkout import make_photos
 from tests.helpers.networks import SAMPLE, calm, save
 from tests.helpers.variations import first_of
 
@@ -129,6 +131,19 @@ class TestGate:
         weights.write_bytes(data)
         assert "not the file that was proved" in error_line(call("upscale", copied, PHOTOS / "coffee.png"))
         assert call("verify", copied.parent).code == 1
+
+    def test_another_network_and_no_layers_to_look_into(
+        self, copied: Path, tmp_path: Path, call: Callable[..., Ran]
+    ) -> None:
+        other = torch.load(SAMPLE)
+        other["params"]["conv_last.bias"] += 1e-2
+        torch.save(other, tmp_path / "other.pth")
+        make_photos(tmp_path / "photos", (24, 16))
+        words = ("--images", tmp_path / "photos")
+        ran = call("parity", tmp_path / "other.pth", copied, *words)
+        assert ran.code == 3
+        assert "locate" not in error_line(ran)
+        assert "locate" in error_line(call("parity", SAMPLE, tmp_path / "other.pth", *words))
 
     def test_somebody_elses_weights_are_not_replaced(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
         theirs = tmp_path / f"{STEM}_fp32.bin"

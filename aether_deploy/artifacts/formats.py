@@ -56,6 +56,11 @@ class Format:
         """The imported module of this format."""
         return cast("FormatModule", importlib.import_module(f"aether_deploy.artifacts.{self.module}"))
 
+    @property
+    def shows_layers(self) -> bool:
+        """Whether its graph can be looked into, as `locate` does."""
+        return self.kind in ("checkpoint", "onnx")
+
     def parts_of(self, path: Path) -> tuple[Path, ...]:
         """The other files that belong to one, whether they are there or not."""
         return tuple(path.with_suffix(suffix) for suffix in self.parts)

@@ -90,7 +90,7 @@ def locate_files(
         read_driver().require(chosen.index, f"--device {chosen}")
     files = [known_file(path, trust=trust) for path in (a, b)]
     for file in files:
-        if file.format.kind not in ("checkpoint", "onnx"):
+        if not file.format.shows_layers:
             raise RunnerError(f"{file.path}: shows no layers; give checkpoints or ONNX files")
     graphs = [None if file.format.kind == "checkpoint" else _graph(file, trust=trust) for file in files]
     form = next((graph for graph in reversed(graphs) if graph is not None), None)
