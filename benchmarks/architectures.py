@@ -169,8 +169,9 @@ def _reason(error: Exception) -> str:
 
 def _apart(architecture: str) -> dict[str, str]:
     found = _limited(architecture)
-    if found.keys() == {"read", "late"}:
-        found = {"fp32": found["late"], **_limited(architecture, "--fixed")}
+    if "late" in found and found.get("fp32") != _YES and "fixed" not in found:
+        late = found.pop("late")
+        found = {"fp32": late, **found, **_limited(architecture, "--fixed")}
     return found
 
 
