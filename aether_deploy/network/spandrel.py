@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spandrel"]
 
-# Of the picture on which a network is measured, in pixels; what its size must be comes on top.
-_SIDE = 64
+# Of the pictures on which a network is measured and run twice, in pixels; what its size must be comes on top.
+_SIDE, _SMALL_SIDE = 64, 16
 # Until it is measured.
 _UNKNOWN = Cost(0, 0, 0, 1, 1)
 
@@ -104,6 +104,7 @@ class Spandrel:
             cost=_UNKNOWN,
             fused_cost=_UNKNOWN,
         )
+        _require_repeatable(network, spec)
         cost = _measured(network, spec)
         fused_cost = _measured(fused, spec) if merged else cost
         return dataclasses.replace(spec, cost=cost, fused_cost=fused_cost), network.state_dict()
@@ -127,10 +128,10 @@ def _exact(value: Tensor) -> Tensor:
 
 
 def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
-    """Runs a small picture through the network.
+    """What running a picture takes.
 
     Raises:
-        CheckpointError: it does not run, gives another size than its scale says, or another picture each time.
+        CheckpointError: it does not run, or gives another size than its scale says.
     """
     import torch
     from torch import nn
@@ -150,17 +151,10 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
             if isinstance(module, nn.Conv2d):
                 at_input = max(at_input, module.out_channels)
 
-    image = torch.zeros(1, spec.in_chans, height, width)
     hooks = [module.register_forward_hook(count) for module in network.modules() if not list(module.children())]
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            # Some change what they are given.
-            output = network(image.clone())
-    # Of any type: it is a stranger's network.
-    except Exception as error:
-        raise CheckpointError(
-            f"{spec.architecture} does not run on {width}x{height} pixels: {type(error).__name__}, {in_one_line(error)}"
-        ) from error
+        with FlopCounterMode(display=False) as counter:
+            output = _output(network, spec, _SIDE)
     finally:
         for hook in hooks:
             hook.remove()
@@ -171,13 +165,6 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
             f"{spec.architecture} x{spec.scale} gives {seen} for 1x{spec.in_chans}x{height}x{width}; "
             f"expected {'x'.join(map(str, wanted))}"
         )
-    with torch.no_grad():
-        again = network(image)
-    if not torch.allclose(output, again, rtol=0, atol=1e-4, equal_nan=True):
-        raise CheckpointError(
-            f"{spec.architecture} gives another picture each time it is run, as one that draws random numbers does; "
-            "nothing can be proved of it"
-        )
     return Cost(
         flops=counter.get_total_flops() // pixels,
         values=moved // pixels,
@@ -185,3 +172,34 @@ def _measured(network: nn.Module, spec: SpandrelSpec) -> Cost:
         body=at_input,
         hidden=max(at_input, min(widest, 8 * at_input)),
     )
+
+
+def _require_repeatable(network: nn.Module, spec: SpandrelSpec) -> None:
+    """Raises CheckpointError unless the network gives the same picture twice: AuraSR adds noise to what it is given."""
+    import torch
+
+    first, second = (_output(network, spec, _SMALL_SIDE) for _ in range(2))
+    if isinstance(first, torch.Tensor) and not torch.allclose(first, second, rtol=0, atol=1e-4, equal_nan=True):
+        raise CheckpointError(
+            f"{spec.architecture} gives another picture each time it is run, as one that draws random numbers does; "
+            "nothing can be proved of it"
+        )
+
+
+def _output(network: nn.Module, spec: SpandrelSpec, side: int) -> Any:
+    """What the network makes of a black picture of about this size.
+
+    Raises:
+        CheckpointError: it does not run.
+    """
+    import torch
+
+    height, width = spec.sizes.fit(side, side)
+    try:
+        with torch.no_grad():
+            return network(torch.zeros(1, spec.in_chans, height, width))
+    # Of any type: it is a stranger's network.
+    except Exception as error:
+        raise CheckpointError(
+            f"{spec.architecture} does not run on {width}x{height} pixels: {type(error).__name__}, {in_one_line(error)}"
+        ) from error
