@@ -82,6 +82,7 @@ class TestReading:
         assert sum(gains) / len(gains) > 0.5
         assert min(gains) > 0
 
+    @pytest.mark.long
     def test_a_network_that_gives_more_than_an_image(self, tmp_path: Path) -> None:
         """FBCNN also gives a quality; spandrel takes the image."""
         path = save_random(tmp_path / "f.pth", "FBCNN", "FBCNN", nc=[8, 8, 8, 512], nb=4)
@@ -104,7 +105,7 @@ class TestReading:
             load_checkpoint(path)
 
     def test_a_network_that_takes_no_batch_is_one_line(self, tmp_path: Path, call: Callable[..., Ran]) -> None:
-        """DRUNet, to which spandrel adds how strong the noise is, as one more channel of one picture."""
+        """DRUNet, to which spandrel gives how strong the noise is, as one more channel of one picture."""
         path = save_random(tmp_path / "d.pth", "DRUNet", "DRUNet", in_nc=4, out_nc=3, nc=[8, 8, 8, 8])
         ran = call("export", path)
         assert ran.code == 1
@@ -316,6 +317,7 @@ class TestExport:
         assert "--static" in str(raised.value)
         assert "\n" not in str(raised.value)
 
+    @pytest.mark.long
     def test_the_exporter_does_not_outlive_a_killed_export(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "aether_deploy.export", str(COMPACT), "-o", str(tmp_path)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
