@@ -44,8 +44,8 @@ def command(
 
         compared = compare(a, b, gate=gate, images=images, device=device, trust=trust)
         # A neosr folder has no suffix, and holds a checkpoint.
-        closed = [row for path in (a, b) if (row := format_of(path)) is not None and not row.shows_layers]
-        hint = "" if closed else "; `aether-deploy locate` with the same files names the layer"
+        shown = all(row is None or row.shows_layers for row in map(format_of, (a, b)))
+        hint = "; `aether-deploy locate` with the same files names the layer" if shown else ""
         compared.require(f"{b}, compared with {a},", hint=hint)
     out, report, (first, second) = cli.console(stderr=as_json), compared.report, compared.runners
     out.print(f"A {a} ({first})")

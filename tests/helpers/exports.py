@@ -25,7 +25,6 @@ from aether_deploy.runners.pytorch import TorchRunner
 __all__ = ["kept", "outputs_kept"]
 
 type Exporter = Callable[..., ir.Model]
-type Run = Callable[[Array], Array]
 
 # So many are kept; large ones would fill the memory otherwise.
 _MOST = 64
@@ -51,9 +50,9 @@ def outputs_kept(capture: Callable[..., Reference]) -> Callable[..., Reference]:
     """`verdict.capture` of a `TorchRunner`, which runs each different network on each different input once."""
     known: dict[Hashable, Array] = {}
 
-    def captured(run: Run, cases: Iterable[Case], *limits: Any) -> Reference:
+    def captured(run: Any, cases: Iterable[Case], *limits: Any) -> Reference:
         fits = isinstance(run, functools.partial)
-        runner: Any = run.args[0] if isinstance(run, functools.partial) else getattr(run, "__self__")  # noqa: B009
+        runner = run.args[0] if fits else run.__self__
         how = tuple(sorted((name, repr(value)) for name, value in vars(runner).items() if name != "_network"))
         who = tuple(_described(runner._network)), how, TorchRunner.run, fits and run_fitted
 
